@@ -1,13 +1,14 @@
-//! What devices and libraries send, and what is read of it: host, app, process, time, message.
+//! The messages of devices and libraries, and the fields parsed from them: host, app, process, time, message.
 //!
-//! A file for each kind of sender, `tests/senders/*.toml`, has what it sends and the right values, re-typed from the manuals and
-//! tests that it names. A value that is read wrong yet stands in `wrong`, so that whoever mends it takes it out.
+//! Each file of `tests/senders/*.toml` has a kind of sender with its messages and the right values. The messages are
+//! re-typed from the manuals and tests that the file names. `wrong` lists the values that are still parsed wrong. The
+//! test fails when a fix makes an entry obsolete.
 //!
-//! docs/senders.md is made of them, with rsyslog and syslog-ng run on the same bytes:
+//! docs/senders.md is generated from them, by running rsyslog and syslog-ng on the same bytes:
 //!
 //!     LOGFERRY_SENDERS=write cargo test --test senders
 //!
-//! Without the variable the page is compared with what they say, where the same versions of both are installed.
+//! Without the variable, the page is compared with the programs' results, if the same versions of both are installed.
 
 mod page;
 mod reference;
@@ -27,7 +28,7 @@ use support::{Collector, Framing, Setup, docker, eventually, shown};
 /// 2026-11-20T22:28:47.5Z
 const NOW: i64 = 1_795_213_727_500_000;
 
-/// What is read of a message in the program, without a relay around it.
+/// Parses a message in this process, without a relay.
 fn read(bytes: &[u8]) -> Read {
     let settings = Settings { hostname: docker::RELAY.to_owned(), ..Settings::default() };
     let frame = Frame { bytes, cut: false, received: UnixMicros(NOW) };
@@ -49,8 +50,8 @@ fn each_message_is_read_right() {
     assert!(otherwise.is_empty(), "not as they say of themselves:\n{}", otherwise.join("\n"));
 }
 
-/// Whatever is read of it: a second relay changes nothing, and RFC 3164 goes out as it came behind HOSTNAME. What a stream holds
-/// is the same however its bytes were cut.
+/// However a message is parsed, a second relay changes nothing, and the part of an RFC 3164 message after HOSTNAME is
+/// forwarded unchanged. Cuts of a stream do not change its messages.
 #[test]
 fn each_message_is_carried() {
     for sent in kinds().into_iter().flat_map(|kind| kind.message) {
@@ -75,7 +76,7 @@ fn a_relay_reads_the_same_from_datagrams_and_streams() {
             let (frame, counted) = (message.frame(), support::sender::counted(&message.frame()));
             wire.send(if sent < all.len() { &frame } else { &counted });
             sent += 1;
-            // One after the other: a datagram may overtake no other.
+            // One at a time, so that datagrams stay in order.
             eventually("it has arrived", || (collector.count() >= sent).then_some(()));
         }
     }
@@ -91,7 +92,7 @@ fn a_relay_reads_the_same_from_datagrams_and_streams() {
 
 #[test]
 fn explain_reads_the_same() {
-    // What is no UTF-8 stands in JSON in another way.
+    // JSON shows invalid UTF-8 in another form.
     let all: Vec<_> = kinds().into_iter().flat_map(|kind| kind.message).filter(|sent| !sent.latin1).collect();
     let setup = Setup::new().listen("udp://127.0.0.1:0").forward("tcp://127.0.0.1:1");
     let input = all.iter().flat_map(|sent| [sent.frame(), b"\n".to_vec()]).flatten().collect::<Vec<u8>>();

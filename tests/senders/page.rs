@@ -1,4 +1,4 @@
-//! docs/senders.md: what logferry, rsyslog and syslog-ng read of each message.
+//! docs/senders.md: the fields that logferry, rsyslog and syslog-ng parse from each message.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,32 +8,32 @@ use std::path::Path;
 use crate::reference::Reference;
 use crate::sent::{Aspect, Kind, Read, Sent};
 
-/// What it has for the host of a message that names none: where the datagram came from.
+/// The host in rsyslog and syslog-ng for a message without one: the datagram's source address.
 const ADDRESS: &str = "127.0.0.1";
-/// How much of a message a row shows, in characters.
+/// How many characters of a message a row shows.
 const SHOWN: usize = 72;
 
-/// What each of the three has read wrong of a message.
+/// The aspects of a message that each of the three programs parses wrong.
 struct Row<'k> {
     kind: &'k Kind,
     sent: &'k Sent,
     wrong: [Vec<Aspect>; 3],
 }
 
-/// Writes the page where that is asked for; otherwise compares it.
+/// Writes the page if requested. Otherwise compares it.
 pub fn check(kinds: &[Kind], mut rsyslog: Reference, mut syslog_ng: Reference) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/senders.md");
     let written = fs::read_to_string(&path).unwrap_or_default();
     let is_asked = std::env::var_os("LOGFERRY_SENDERS").is_some_and(|value| value == "write");
     let versions = format!("{} and {}", rsyslog.name, syslog_ng.name);
-    // Other versions may read otherwise, and are no news of ours.
+    // Other versions may parse messages differently, which says nothing about logferry.
     if !is_asked && !written.contains(&versions) {
         return;
     }
     let mut rows = Vec::new();
     for (kind, sent) in kinds.iter().flat_map(|kind| kind.message.iter().map(move |sent| (kind, sent))) {
         let wrong = |read: &Read| {
-            // Both leave the blank behind a header in the message, here and there.
+            // Both programs sometimes leave the blank after a header in the message.
             let message = read.message.strip_prefix(b" ").filter(|rest| *rest == sent.encoded(&sent.message));
             let message = message.unwrap_or(&read.message).to_vec();
             let read = Read {
@@ -89,7 +89,7 @@ fn page(rows: &[Row<'_>], versions: &str) -> String {
     page
 }
 
-/// How many messages of a kind each one reads right, in all five.
+/// Counts the messages of a kind that each program parses right in all five aspects.
 fn summary(rows: &[Row<'_>], page: &mut String) {
     *page += "| sender | messages | logferry | rsyslog | syslog-ng |\n|---|--:|--:|--:|--:|\n";
     let line = |name: &str, rows: &[&Row<'_>]| {
@@ -102,7 +102,7 @@ fn summary(rows: &[Row<'_>], page: &mut String) {
     *page += &line("**all**", &rows.iter().collect::<Vec<_>>());
 }
 
-/// Where one of the others is right and we are not.
+/// Messages that another program parses right and logferry does not.
 fn worse(rows: &[Row<'_>], page: &mut String) {
     *page += "\n## Where another one is right and logferry is not\n\n";
     let mut none = true;
@@ -134,7 +134,7 @@ fn names(wrong: &[Aspect]) -> String {
         .join(", ")
 }
 
-/// The beginning of a message, as code in a cell of a table.
+/// The beginning of a message, as code in a table cell.
 fn shown(bytes: &str) -> String {
     let text: String = bytes.chars().take(SHOWN).map(|char| if char.is_control() { '·' } else { char }).collect();
     let end = if bytes.chars().count() > SHOWN { "…" } else { "" };

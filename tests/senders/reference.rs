@@ -1,4 +1,4 @@
-//! A real rsyslog and a real syslog-ng as they are without settings of their own, and what they read of a datagram.
+//! A real rsyslog and a real syslog-ng with default settings, and the fields that they parse from a datagram.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -11,17 +11,17 @@ use crate::sent::{Read, text};
 use crate::support::rsyslog::{self, ARRIVED, Input};
 use crate::support::{Program, SyslogNg, eventually, run};
 
-/// Between the fields of what they write; no message has it.
+/// Separates the fields in the programs' output. No message contains it.
 const SEPARATOR: &str = "<|>";
 
 pub struct Reference {
-    /// `rsyslog 8.2302.0`
+    /// For example `rsyslog 8.2302.0`.
     pub name: String,
     _program: Program,
     at: SocketAddr,
     sender: UdpSocket,
     dir: TempDir,
-    /// Sentinels so far, and lines that were read.
+    /// Sentinels sent so far, and output lines read.
     sentinels: usize,
     lines: usize,
 }
@@ -48,7 +48,7 @@ impl Reference {
 
     fn start(name: String, command: impl Fn(SocketAddr, &Path) -> Command) -> Self {
         let dir = TempDir::new().expect("a directory");
-        // Somebody else may take the port between the asking and the taking.
+        // Another process may take the port before the program does, so this retries.
         let (program, at) = eventually("a reference that listens", || {
             let at = UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok()?;
             let mut program = Program::start(command(at, dir.path()).env("TZ", "UTC"));
@@ -61,7 +61,7 @@ impl Reference {
         Self { name, _program: program, at, sender, dir, sentinels: 0, lines: 0 }
     }
 
-    /// What it reads of a datagram; nothing is nothing.
+    /// Sends a datagram and returns the parsed fields. They are empty if the program drops the datagram.
     pub fn read(&mut self, datagram: &[u8]) -> Read {
         self.sentinels += 1;
         let sentinel = format!("<13>1 2026-11-20T22:28:47Z sentinel app {} - - x", self.sentinels);
@@ -81,7 +81,7 @@ impl Reference {
     }
 }
 
-/// A line of what it has written: host, app, process, time, message.
+/// A line of the output: host, app, process, time, message.
 fn parse(line: &[u8]) -> Read {
     let mut rest = line;
     let mut next = || {
@@ -90,13 +90,13 @@ fn parse(line: &[u8]) -> Read {
         rest = behind.get(SEPARATOR.len()..).unwrap_or_default();
         text(field)
     };
-    // Both write `-` for what is not there, one of them or nothing.
+    // Both write `-` for a missing value. One of them may also write nothing.
     let [host, app, pid, time] =
         [next(), next(), next(), next()].map(|field| if field == "-" { String::new() } else { field });
     Read { host, app, pid, time, message: rest.to_vec() }
 }
 
-/// The first number with a dot in what it says of itself.
+/// The first number with a dot in the program's version output.
 fn version(command: &mut Command) -> Option<String> {
     let output = run(command);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

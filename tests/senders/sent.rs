@@ -1,4 +1,4 @@
-//! The messages of `tests/senders/*.toml`, and whether what was read of one is right.
+//! The messages of `tests/senders/*.toml`, and the check of parsed values.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub struct Kind {
     #[serde(skip)]
     pub file: String,
     pub sender: String,
-    /// Where it is written what it sends.
+    /// The documentation of its messages.
     #[allow(dead_code, reason = "for readers of the file")]
     pub source: String,
     pub message: Vec<Sent>,
@@ -24,18 +24,18 @@ pub struct Kind {
 #[serde(deny_unknown_fields)]
 pub struct Sent {
     pub bytes: String,
-    /// Each character is a byte.
+    /// Whether each character of `bytes` is one byte.
     #[serde(default)]
     pub latin1: bool,
-    /// What is not there is nowhere in the message.
+    /// `None`: the message does not contain the value.
     pub host: Option<String>,
     pub app: Option<String>,
     pub pid: Option<String>,
-    /// As far as the message tells it: `11-20T22:28:47` without year and zone. None: when it was received.
+    /// As much as the message contains, such as `11-20T22:28:47` without year and zone. `None`: the time of receipt.
     pub time: Option<String>,
     #[serde(default)]
     pub message: String,
-    /// What is read wrong yet.
+    /// The aspects that are still parsed wrong.
     #[serde(default)]
     pub wrong: Vec<Aspect>,
 }
@@ -50,11 +50,11 @@ pub enum Aspect {
     Message,
 }
 
-/// What a program has read.
+/// The values that a program has parsed.
 #[derive(Debug, Default)]
 pub struct Read {
     pub host: String,
-    /// Empty: none.
+    /// Empty if there is none.
     pub app: String,
     pub pid: String,
     /// RFC 3339
@@ -62,10 +62,10 @@ pub struct Read {
     pub message: Vec<u8>,
 }
 
-/// The longest that a message may have been on its way, in microseconds.
+/// The longest plausible transit time of a message, in microseconds.
 const ON_ITS_WAY: i64 = 120_000_000;
 
-/// All of them, by file name.
+/// All kinds, by file name.
 pub fn kinds() -> Vec<Kind> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/senders");
     let files = fs::read_dir(dir).expect("tests/senders").map(|entry| entry.expect("an entry").path());
@@ -83,12 +83,12 @@ pub fn kinds() -> Vec<Kind> {
 }
 
 impl Sent {
-    /// As it reaches a parser: where a NUL ends messages, it is gone.
+    /// The bytes that reach a parser: without NULs at the end, which end a message.
     pub fn frame(&self) -> Vec<u8> {
         self.encoded(self.bytes.trim_end_matches('\0'))
     }
 
-    /// As it is sent.
+    /// The bytes as sent.
     pub fn datagram(&self) -> Vec<u8> {
         self.encoded(&self.bytes)
     }
@@ -100,7 +100,8 @@ impl Sent {
         }
     }
 
-    /// `elsewhere`: the host of a message that names none; `now`: when it was received, in microseconds.
+    /// The aspects of `read` that are wrong. `elsewhere`: the host of a message without one; `now`: the time of
+    /// receipt, in microseconds.
     pub fn wrong_in(&self, read: &Read, elsewhere: &str, now: i64) -> Vec<Aspect> {
         let right = [
             (Aspect::Host, read.host == self.host.as_deref().unwrap_or(elsewhere)),
@@ -115,18 +116,18 @@ impl Sent {
     fn is_time(&self, read: &str, now: i64) -> bool {
         let Ok(read) = DateTime::parse_from_rfc3339(read) else { return false };
         let Some(said) = &self.time else { return (read.timestamp_micros() - now).abs() < ON_ITS_WAY };
-        // What the message does not tell is as it was read.
+        // Parts that the message does not contain are taken from the parsed time.
         let year = if said.as_bytes()[2] == b'-' { format!("{}-{said}", read.format("%Y")) } else { said.clone() };
         let behind_day = &year[11..];
         let has_zone = behind_day.contains(['Z', '+', '-']);
         let whole = if has_zone { year } else { format!("{year}{}", read.offset()) };
-        // To the microsecond, and by the sender's clock.
+        // Compared to the microsecond, and with the sender's UTC offset.
         let micros = |time: DateTime<FixedOffset>| (time.timestamp_micros(), time.offset().local_minus_utc());
         DateTime::parse_from_rfc3339(&whole).is_ok_and(|said| micros(said) == micros(read))
     }
 }
 
-/// What is no UTF-8 is Latin-1.
+/// Invalid UTF-8 is read as Latin-1.
 pub fn text(bytes: &[u8]) -> String {
     let latin1 = || bytes.iter().map(|byte| char::from(*byte)).collect();
     std::str::from_utf8(bytes).map_or_else(|_| latin1(), str::to_owned)
