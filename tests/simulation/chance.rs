@@ -1,4 +1,4 @@
-//! Chance, and time: all that happens in a history follows from its seed.
+//! Randomness and time: the seed determines every event of a history.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -7,12 +7,12 @@ thread_local! {
     static SPOOLS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// From now on the ids and sessions of this thread's spools follow from the seed.
+/// From now on, the seed determines the ids and sessions of this thread's spools.
 pub fn seed_spools(seed: u64) {
     SPOOLS.set(seed);
 }
 
-/// Where spools have their ids and sessions from.
+/// The source of random numbers for the ids and sessions of spools.
 pub fn for_spools() -> u128 {
     let mut chance = Chance::new(SPOOLS.get());
     let random = u128::from(chance.next()) << 64 | u128::from(chance.next());
@@ -20,7 +20,7 @@ pub fn for_spools() -> u128 {
     random
 }
 
-/// SplitMix64: the same numbers for the same seed, whatever crate or machine.
+/// SplitMix64: the same numbers for the same seed, with any crate version and machine.
 pub struct Chance(u64);
 
 impl Chance {
@@ -35,12 +35,12 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to `below`, which is not reached.
+    /// A number from 0 to `below`, exclusive.
     pub fn below(&mut self, below: u64) -> u64 {
         self.next() % below.max(1)
     }
 
-    /// From `least` to `most`, which is reached.
+    /// A number from `least` to `most`, inclusive.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)
     }
@@ -54,7 +54,8 @@ impl Chance {
     }
 }
 
-/// The clock of a history, in milliseconds since it began. It moves when nothing else does.
+/// The clock of a history, in milliseconds since its start. It advances when no part can do anything at the current
+/// time.
 #[derive(Clone, Copy)]
 pub struct Clock {
     start: Instant,
@@ -66,7 +67,7 @@ impl Clock {
         Self { start: Instant::now(), ms: 0 }
     }
 
-    /// For what asks for the time as our code does.
+    /// The time as an `Instant`, for logferry's own code.
     pub fn now(&self) -> Instant {
         self.start + Duration::from_millis(self.ms)
     }

@@ -1,5 +1,5 @@
-//! The collector at the end: a program that reads, keeps some of what it has read in its hands for a while, hangs, stops and
-//! dies. By plain TCP, where it answers nothing; or by plain RELP, where it refuses some lines for good.
+//! The last collector: a program that reads, buffers some lines for a while, hangs, stops and dies. Over plain TCP it
+//! sends no answers. Over plain RELP it permanently rejects some lines.
 
 use std::collections::VecDeque;
 
@@ -8,11 +8,11 @@ use logferry::internals::protocol::relp::{self, Command, Decoder};
 use crate::chance::Chance;
 use crate::network::{Heard, Network, Place, Socket};
 
-/// Bytes that the program may have read and not worked on: fewer than `replay` says.
+/// The most bytes that the program has read and not processed. It is less than the forward's `replay`.
 const MAX_IN_HANDS: usize = 8 << 10;
-/// How long it has them there, in milliseconds.
+/// The longest time that the program buffers lines, in milliseconds.
 const IN_HANDS: u64 = 40;
-/// What is in the text of a line that is refused.
+/// The text of a rejected line.
 pub const POISON: &str = "poison";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +25,17 @@ pub struct Collector {
     place: Place,
     pub speaks: Speaks,
     connections: Vec<Talk>,
-    /// Each line that it has for good, as often as it came.
+    /// The processed lines, including repeated ones.
     pub lines: Vec<Vec<u8>>,
     down_until: Option<u64>,
     hangs_until: u64,
-    /// When it works on what it has in its hands.
+    /// When the program processes its buffered lines.
     works_at: u64,
 }
 
 struct Talk {
     socket: Socket,
-    /// The beginning of a line.
+    /// An incomplete line.
     begun: Vec<u8>,
     in_hands: VecDeque<Vec<u8>>,
     decoder: Decoder,
@@ -52,14 +52,14 @@ impl Collector {
         self.down_until.is_none()
     }
 
-    /// When it does something by itself.
+    /// The time of its next action that does not depend on input.
     pub fn next_deed(&self, now: u64) -> Option<u64> {
         let hangs = (self.hangs_until > now).then_some(self.hangs_until);
         let works = self.connections.iter().any(|talk| !talk.in_hands.is_empty()).then_some(self.works_at);
         self.down_until.or(hangs).or(works)
     }
 
-    /// Does what can be done now, and says whether that was something.
+    /// Does everything that can be done now. Returns whether anything was done.
     pub fn step(&mut self, network: &mut Network, now: u64, chance: &mut Chance) -> bool {
         if let Some(until) = self.down_until {
             if now >= until {
@@ -99,8 +99,8 @@ impl Collector {
         self.hangs_until = now + chance.between(100, 20_000);
     }
 
-    /// Ends, and comes back later. What its kernel has and nobody has read is lost, and the connection is reset where there is
-    /// such. `dies`: what the program has in its hands is lost too.
+    /// Ends the program, which restarts later. Lines in the kernel that the program has not read are lost, and then the
+    /// connection is reset. `dies`: the lines that the program has buffered are lost too.
     pub fn ends(&mut self, dies: bool, network: &mut Network, now: u64, chance: &mut Chance) {
         if !self.is_up() {
             return;
@@ -119,7 +119,7 @@ impl Collector {
 }
 
 impl Talk {
-    /// Lines that end with a newline. False: it is over.
+    /// Reads lines that end with a newline. Returns false when the connection has ended.
     fn reads(
         &mut self,
         lines: &mut Vec<Vec<u8>>,

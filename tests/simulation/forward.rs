@@ -1,4 +1,5 @@
-//! The way to the next relay or the collector: logferry's deliveries, and the connection they are driven on, as in `forward::driver`.
+//! The forward to the next relay or the collector: logferry's own deliveries, on a simulated connection that works like
+//! `forward::driver`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,18 +24,19 @@ use crate::network::{Heard, Network, Place, Socket};
 use crate::relay::note;
 
 const SD_ID: &str = "docker@32473";
-/// How long a session may take to open, and to be settled before a goodbye.
+/// Time limits in milliseconds: for opening a session, and for settling one before it is closed.
 const OPENS_WITHIN: u64 = 10_000;
 const FINISHES_WITHIN: u64 = 3_000;
-/// Longer than any collector hangs and any end of a connection takes to be heard of: nothing may be lost.
+/// Longer than any hang of a collector plus the delay until the end of a connection is noticed, so that no line may be
+/// lost.
 const REPLAY: Replay = Replay { bytes: 64 << 10, time: Duration::from_secs(120), limit: 1 << 20 };
 
 pub struct Forward {
     to: Place,
     speaks: Speaks,
-    /// Which lines are meant.
+    /// The rules that select the lines to forward.
     pub rules: Vec<Rule>,
-    /// `None`: as the link shows.
+    /// The window of a RELP delivery. `None`: the window follows the link.
     window: Option<usize>,
     patience: Duration,
     refusals: Refusals,
@@ -48,11 +50,11 @@ struct Link {
     /// Bytes of the output that are written.
     sent: usize,
     written: u64,
-    /// How long writing has waited for room in all, and since when it does.
+    /// The total time that writing has waited for buffer space, and the start of the current wait.
     limited: (Duration, Option<u64>),
     since: u64,
     wakes_at: Option<u64>,
-    /// It ends in good order, and since when.
+    /// The start of an orderly close.
     leaves: Option<u64>,
 }
 
@@ -85,14 +87,14 @@ impl Forward {
         }
     }
 
-    /// There is a better place: ends the connection in good order.
+    /// Another address is preferred now: starts an orderly close of the connection.
     pub fn moves(&mut self, now: u64) {
         if let Some(link) = &mut self.link {
             link.leaves.get_or_insert(now);
         }
     }
 
-    /// The relay is gone.
+    /// The relay has ended: closes the connection.
     pub fn hang_up(&mut self, network: &mut Network, now: u64, chance: &mut Chance) {
         if let Some(link) = self.link.take() {
             network.close(link.socket, false, now, chance);
@@ -100,7 +102,7 @@ impl Forward {
         (self.refusals, self.again) = (Refusals::default(), 0);
     }
 
-    /// Does what can be done now, and says whether that was something.
+    /// Does everything that can be done now. Returns whether anything was done.
     pub fn step(
         &mut self,
         reader: &mut Reader,
@@ -160,7 +162,7 @@ impl Forward {
 }
 
 impl Link {
-    /// Whether it goes on, and whether something was done.
+    /// Returns whether the connection continues, and whether anything was done.
     fn step(
         &mut self,
         (reader, seen, rules): (&mut Reader, &mut BTreeMap<u64, Vec<u8>>, &[Rule]),
@@ -233,7 +235,7 @@ impl Link {
         (true, has_done)
     }
 
-    /// What the other side's kernel says.
+    /// Reports to the delivery what the other side's kernel has acknowledged, and its window.
     fn sample(&mut self, network: &mut Network, clock: Clock, progress: &mut Progress) {
         if self.delivery.wants_sample() {
             let (acknowledged, bytes) = network.acknowledged(self.socket, clock.ms);
@@ -243,7 +245,7 @@ impl Link {
         }
     }
 
-    /// Counts how long writing waits for room.
+    /// Counts the time that writing waits for buffer space.
     fn waits_for_room(&mut self, waits: bool, now: u64) {
         let (limited, since) = &mut self.limited;
         if let Some(since) = since {

@@ -1,5 +1,5 @@
-//! Where a session's messages go: each is read as a record, admission is asked, and what is let in is a line of the batch, as
-//! in `listen::ingest`.
+//! The sink of a session's messages. Like `listen::ingest`, it turns each message into a record, checks admission, and
+//! writes admitted messages to the batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use logferry::internals::protocol::syslog::{Frame, Message, Settings, Translator
 use logferry::internals::record::{Rule, UnixMicros};
 use logferry::internals::spool::{Batch, Origin};
 
-/// When everything is read.
+/// The time of receipt of all messages.
 const RECEIVED: UnixMicros = UnixMicros(1_795_213_727_500_000);
 const DEBUG: u8 = 7;
 
@@ -20,7 +20,7 @@ pub struct Gate {
     admission: Admission,
     policy: AdmissionPolicy,
     batch: Batch,
-    /// Batches that were read and are not handed over.
+    /// Batches that are complete and not yet handed to the spool.
     pub tickets: VecDeque<Ticket>,
 }
 

@@ -1,24 +1,25 @@
-//! A simulation: senders, relays and the network between them in one thread, where everything that happens, and when, follows
-//! from a seed: connections that are slow, cut, or end late on one side; relays that stop, die, die in the middle of a write,
-//! come back with an old cursor; disks that fill and freeze; a collector that hangs and dies, or refuses lines. It looks for what
-//! nobody has thought of.
+//! A simulation of senders, relays and the network between them in one thread. The seed determines all events and their
+//! times: connections that are slow, cut, or end late on one side; relays that stop, die, die in the middle of a write,
+//! or come back with an old cursor; disks that fill or freeze; a collector that hangs, dies or rejects lines. It searches for
+//! failures that no other test anticipates.
 //!
-//! What is real: the sessions, admission, the spool with its ledger and cursor, the delivery. What is made here: clock, network,
-//! crashes, and the glue between the parts. turmoil and madsim would run our glue too, but they own the sockets and the clock,
-//! and so want both behind their types; the glue waits for the kernel (`TCP_INFO`, datagrams' threads, the spool's threads) in ways
-//! that they do not have. The parts were made pure so that no such thing is needed: a history takes milliseconds.
+//! The sessions, admission, the spool with its ledger and cursor, and the delivery are logferry's own. The clock, the
+//! network, the crashes and the glue between the parts are simulated. turmoil and madsim would run logferry's own glue
+//! too, but they own the sockets and the clock and require both behind their types. The glue also waits for the kernel
+//! (`TCP_INFO`, threads for datagrams and for the spool) in ways that they do not support. The parts are free of I/O,
+//! so that a simulation needs neither and a history takes milliseconds.
 //!
-//! What must hold, in each history:
+//! Invariants of each history:
 //!
-//! - nothing that was answered is lost: each message whose sender has its answer is with the last relay;
-//! - exactly once by number: what a relay has is line by line, and in its order, what the relay before it has, less what
-//!   rules take away;
-//! - the collector, where there is one, has each line of the last relay and none that is torn; those that it refuses for good
-//!   are dead letters, once each, and nothing else is;
-//! - a number has one line for ever, and the books of each life of each relay balance;
-//! - once faults end, something moves every [`PROGRESS_WITHIN`], and everything has arrived within [`END_WITHIN`].
+//! - no acknowledged message is lost: the first relay has each message that its sender has an answer for;
+//! - exactly once by number: a relay has the same lines in the same order as the relay before it, without those that
+//!   rules remove;
+//! - the collector, if there is one, has each line of the last relay and no partial line; the lines that it permanently
+//!   rejects become dead letters, once each, and no other line does;
+//! - a number always means the same line, and the books of each life of each relay balance;
+//! - after the last fault, there is progress every [`PROGRESS_WITHIN`], and all messages arrive within [`END_WITHIN`].
 //!
-//! A thousand seeds run with the other tests. More, and one again:
+//! A thousand seeds run with the other tests. These commands run more seeds, or repeat one:
 //!
 //!     LOGFERRY_SEEDS=100000 LOGFERRY_FIRST_SEED=1 cargo test --release --test simulation
 //!     LOGFERRY_SEEDS=1 LOGFERRY_FIRST_SEED=4711 cargo test --test simulation
@@ -45,9 +46,9 @@ use relay::Relay;
 use sender::Sender;
 
 const RELAYS: usize = 3;
-/// Where the collector is.
+/// The place of the collector.
 const COLLECTOR: usize = RELAYS;
-/// In milliseconds of the history.
+/// In simulated milliseconds.
 const PROGRESS_WITHIN: u64 = 300_000;
 const END_WITHIN: u64 = 3_600_000;
 const NOTICE: u8 = 5;
@@ -60,16 +61,16 @@ struct World {
     network: Network,
     senders: Vec<Sender>,
     relays: Vec<Relay>,
-    /// `None`: what the last relay has is taken at once, as by a file.
+    /// `None`: the last relay's lines are consumed at once, as by a file.
     collector: Option<Collector>,
 }
 
-/// Messages of this severity.
+/// Rules that match messages of this severity.
 fn only(severity: &str) -> Vec<Rule> {
     vec![Rule { severity: Severities::new(vec![severity.to_owned()]).expect("a severity"), ..Rule::default() }]
 }
 
-/// What a line says of its severity.
+/// The severity of a line.
 fn severity(line: &[u8]) -> u8 {
     let pri = line[1..].split(|byte| *byte == b'>').next().expect("a priority");
     std::str::from_utf8(pri).expect("digits").parse::<u8>().expect("a number") % 8
@@ -91,7 +92,7 @@ impl World {
             Sender::new(0, messages, &mut chance)
         });
         let senders = senders.collect();
-        // The first one forwards no notices where it has rules, the second one drops what is for debugging.
+        // With rules, the first relay does not forward notices, and the second relay drops debug messages.
         let has_rules = chance.one_in(2);
         let not_notice = if has_rules { [only("info"), only("debug")].concat() } else { Vec::new() };
         let debug = if has_rules { only("debug") } else { Vec::new() };
@@ -129,7 +130,7 @@ impl World {
         self.check();
     }
 
-    /// What only grows: lines that were read somewhere, and answers that have come.
+    /// A number that grows with all progress: lines read at any place, and answers received.
     fn progress(&self) -> usize {
         let answered = self.senders.iter().map(|sender| sender.answered.len());
         let collected = self.collector.iter().map(|collector| collector.lines.len());
@@ -215,7 +216,7 @@ impl World {
         self.collector.iter().for_each(|collector| self.check_collector(collector));
     }
 
-    /// What has come to the collector, and what it has refused.
+    /// Checks the lines at the collector, and the rejected ones.
     fn check_collector(&self, collector: &Collector) {
         let last = &self.relays[RELAYS - 1];
         let refuses = |line: &[u8]| collector.speaks == Speaks::Relp && is_poison(line);

@@ -1,12 +1,12 @@
-//! The network: connections between places, each with two pipes. A pipe delivers what was written into it in order, whenever
-//! it likes, in pieces; the end of a connection comes to each side in its own time, so that one side may long be somewhere else
-//! when the other still reads what was left in the pipe. That is how a real kernel behaves.
+//! The network: connections between places, each with two pipes. A pipe delivers its bytes in order, in pieces and with
+//! delays. Each side learns of the end of a connection at its own time. So one side may long have connected elsewhere
+//! while the other still reads from the pipe. Real kernels behave like this.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::chance::Chance;
 
-/// Bytes that a pipe takes before its writer has to wait.
+/// Bytes that a pipe buffers before its writer must wait.
 const SEND_BUFFER: usize = 16 << 10;
 
 pub type Place = usize;
@@ -15,16 +15,16 @@ pub type Place = usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Socket {
     connection: u64,
-    /// 0: who connected. 1: who accepted.
+    /// 0: the side that connected. 1: the side that accepted.
     side: usize,
 }
 
-/// What is read from a socket.
+/// The result of a read from a socket.
 #[derive(Debug)]
 pub enum Heard {
     Nothing,
     Bytes(Vec<u8>),
-    /// In good order, or not.
+    /// `clean`: closed in good order. Otherwise the connection was reset or broke.
     End {
         clean: bool,
     },
@@ -33,15 +33,15 @@ pub enum Heard {
 /// One direction of one connection.
 #[derive(Default)]
 struct Pipe {
-    /// What is on its way, and when it arrives.
+    /// Pieces in transit, each with its time of arrival.
     pieces: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
     arrived: u64,
-    /// Bytes that the reader's kernel has acknowledged, as its writer knows.
+    /// Bytes that the reader's kernel has acknowledged, as far as the writer knows.
     acknowledged: u64,
-    /// When its reader hears that this is all, and whether in good order.
+    /// When the reader learns of the end, and whether it is in good order.
     end: Option<(u64, bool)>,
-    /// Nothing that is written from now on arrives.
+    /// Bytes written from now on never arrive.
     is_dead: bool,
     last: u64,
 }
@@ -49,7 +49,7 @@ struct Pipe {
 struct Connection {
     pipes: [Pipe; 2],
     is_closed: [bool; 2],
-    /// Milliseconds that a piece takes at least, and bytes in a millisecond.
+    /// The minimum delay of a piece in milliseconds, and the rate in bytes per millisecond.
     delay: u64,
     rate: u64,
 }
@@ -70,12 +70,12 @@ impl Pipe {
 pub struct Network {
     connections: BTreeMap<u64, Connection>,
     next: u64,
-    /// Accepted by nobody yet: to which place, and when they are there.
+    /// Connections not yet accepted, by place, each with its time of arrival there.
     waiting: BTreeMap<Place, VecDeque<(u64, Socket)>>,
 }
 
 impl Network {
-    /// A connection to a place, which hears of it later.
+    /// Opens a connection to a place. The place sees it later.
     pub fn connect(&mut self, to: Place, now: u64, chance: &mut Chance) -> Socket {
         let (connection, delay) = (self.next, chance.pick(&[0, 1, 5, 40, 150]));
         self.next += 1;
@@ -94,14 +94,14 @@ impl Network {
         waiting.pop_front().map(|(_, socket)| socket)
     }
 
-    /// Nobody is at the place any more who could accept.
+    /// Closes the waiting connections of a place that can no longer accept.
     pub fn refuse_all(&mut self, place: Place, now: u64, chance: &mut Chance) {
         for (_, socket) in self.waiting.remove(&place).unwrap_or_default() {
             self.close(socket, false, now, chance);
         }
     }
 
-    /// Writes as much as there is room for, and says how much that was.
+    /// Writes as many bytes as fit and returns their number.
     pub fn write(&mut self, socket: Socket, bytes: &[u8], now: u64) -> usize {
         let Some(connection) = self.connections.get_mut(&socket.connection) else { return bytes.len() };
         let (delay, rate) = (connection.delay, connection.rate);
@@ -118,7 +118,7 @@ impl Network {
         taken
     }
 
-    /// Reads what has arrived, cut anywhere.
+    /// Reads bytes that have arrived, cut at a random position.
     pub fn read(&mut self, socket: Socket, now: u64, chance: &mut Chance) -> Heard {
         let Some(connection) = self.connections.get_mut(&socket.connection) else { return Heard::End { clean: false } };
         let pipe = &mut connection.pipes[1 - socket.side];
@@ -138,14 +138,14 @@ impl Network {
         Heard::Bytes(piece)
     }
 
-    /// Whether the other side has ended the connection, for who does not read.
+    /// Whether the other side has ended the connection. For a side that does not read.
     pub fn has_left(&self, socket: Socket, now: u64) -> bool {
         let connection = self.connections.get(&socket.connection);
         connection.is_none_or(|connection| connection.pipes[1 - socket.side].end.is_some_and(|(at, _)| at <= now))
     }
 
-    /// What the writer there is told by the other side's kernel, whether its program has read it or not: how many bytes have
-    /// arrived, and how many more there is room for.
+    /// The other side's kernel reports to the writer how many bytes have arrived, and how many more it can buffer. It
+    /// does not matter whether the program has read them.
     pub fn acknowledged(&mut self, socket: Socket, now: u64) -> (u64, u64) {
         let Some(connection) = self.connections.get_mut(&socket.connection) else { return (0, 0) };
         let pipe = &mut connection.pipes[socket.side];
@@ -153,13 +153,13 @@ impl Network {
         (pipe.acknowledged, SEND_BUFFER.saturating_sub(pipe.unread(now)) as u64)
     }
 
-    /// Bytes that have arrived there and were not read.
+    /// Bytes that have arrived at this socket and are unread.
     pub fn unread(&self, socket: Socket, now: u64) -> usize {
         let connection = self.connections.get(&socket.connection);
         connection.map_or(0, |connection| connection.pipes[1 - socket.side].unread(now))
     }
 
-    /// Ends a side: what it wrote arrives, and then the end, whenever. What was on its way to it is read by nobody.
+    /// Closes a side. Its written bytes arrive, and later the end. Bytes in transit to it are lost.
     pub fn close(&mut self, socket: Socket, clean: bool, now: u64, chance: &mut Chance) {
         let Some(connection) = self.connections.get_mut(&socket.connection) else { return };
         let later = chance.pick(&[0, 0, 10, 300, 5_000, 20_000]);
@@ -176,8 +176,8 @@ impl Network {
         }
     }
 
-    /// Cuts some connection: what is on its way arrives up to some point, nothing more does, and each side hears of it in its own
-    /// time.
+    /// Cuts a random connection. The bytes in transit arrive up to a random position, and no others. Each side learns
+    /// of the end at its own time.
     pub fn cut_one(&mut self, now: u64, chance: &mut Chance) {
         let alive: Vec<u64> = self.connections.keys().copied().collect();
         if alive.is_empty() {
@@ -205,7 +205,7 @@ impl Network {
         }
     }
 
-    /// When something arrives next, if something is on its way.
+    /// The time of the next arrival, if anything is in transit.
     pub fn next_arrival(&self) -> Option<u64> {
         let of_pipes = self.connections.values().flat_map(|connection| &connection.pipes).flat_map(|pipe| {
             let end = pipe.end.filter(|_| pipe.pieces.is_empty()).map(|(at, _)| at);

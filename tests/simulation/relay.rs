@@ -1,5 +1,5 @@
-//! A relay: the sessions, the admission, the spool with its ledger and cursor, and the delivery are logferry's own; this is the
-//! glue that `listen::stream` and `forward::driver` are in a real one, in steps instead of tasks.
+//! A relay: logferry's own sessions, admission, spool with ledger and cursor, and delivery. This module replaces the
+//! glue of `listen::stream` and `forward::driver`, in steps instead of tasks.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::forward::Forward;
 use crate::gate::{Gate, Ticket};
 use crate::network::{Heard, Network, Place, Socket};
 
-/// Batches that may wait for the spool before a session is not read, as in `listen::stream`.
+/// The limit of batches that wait for the spool. At the limit, the session is not read, as in `listen::stream`.
 const MAX_UNANSWERED: usize = 16;
 
 pub const BOUNDS: Bounds = Bounds {
@@ -38,7 +38,7 @@ pub const BOUNDS: Bounds = Bounds {
 type Unfinished = (BTreeMap<PathBuf, u64>, u64);
 type Receipt = Pin<Box<dyn Future<Output = Result<(), NotSpooled>>>>;
 
-/// A connection that was accepted.
+/// An accepted connection.
 struct Served {
     socket: Socket,
     session: logferry::internals::protocol::session::AnySession,
@@ -57,24 +57,24 @@ pub struct Relay {
     pub reader: Option<Reader>,
     drop: Vec<Rule>,
     sessions: Vec<Served>,
-    /// `None`: what comes out of the spool is taken at once, as by a file.
+    /// `None`: lines from the spool are consumed at once, as by a file.
     pub forward: Option<Forward>,
-    /// What the cursor's file said when the spool was opened.
+    /// The contents of the cursor's file when the spool was opened.
     cursor_at_start: Vec<u8>,
     left_at_start: u64,
     handed_over: u64,
-    /// Each line that was ever read, by its number.
+    /// All lines ever read, by number.
     pub lines: BTreeMap<u64, Vec<u8>>,
     pub down_until: Option<u64>,
     pub frozen_until: u64,
-    /// The next write of the spool is not finished: the relay dies in the middle of it.
+    /// Whether the relay dies in the middle of the spool's next write.
     pub dies_writing: bool,
 }
 
 impl Relay {
     pub fn new(place: Place, (drop, forward): (Vec<Rule>, Option<Forward>), chance: &mut Chance) -> Self {
         let dir = tempdir();
-        // Dead letters take a quarter of it at the most.
+        // Dead letters take at most a quarter of the spool.
         let may_refuse = forward.as_ref().is_some_and(Forward::may_refuse);
         let max_bytes = if may_refuse { 1 << 20 } else { chance.pick(&[64 << 10, 96 << 10, 1 << 20]) };
         let options = Options {
@@ -127,7 +127,7 @@ impl Relay {
         self.reader.as_ref().map_or(1, Reader::unretired)
     }
 
-    /// When it does something by itself.
+    /// The time of its next action that does not depend on input.
     pub fn next_deed(&self, now: u64) -> Option<u64> {
         match self.down_until {
             Some(until) => Some(until),
@@ -136,7 +136,7 @@ impl Relay {
         }
     }
 
-    /// Does what can be done now, and says whether that was something.
+    /// Does everything that can be done now. Returns whether anything was done.
     pub fn step(&mut self, network: &mut Network, clock: Clock, next_is_up: bool, chance: &mut Chance) -> bool {
         if let Some(until) = self.down_until {
             if clock.ms >= until {
@@ -169,12 +169,12 @@ impl Relay {
         });
         self.sessions = sessions;
         if self.writer.is_none() {
-            // It died while it served them.
+            // The relay has died while it served the sessions.
             self.sessions.drain(..).for_each(|served| network.close(served.socket, false, clock.ms, chance));
             return true;
         }
         if !frozen {
-            // What is held is tried again.
+            // Tries to spool the held batches again.
             self.writer.as_mut().expect("it is up").append(&mut []);
             has_done |= self.forward_lines(network, clock, next_is_up, chance);
         }
@@ -182,7 +182,7 @@ impl Relay {
         has_done
     }
 
-    /// Hands over what a session has read.
+    /// Hands the batches of a session to the spool.
     fn take_tickets(&mut self, served: &mut Served, network: &mut Network, clock: Clock, chance: &mut Chance) -> bool {
         let mut has_done = false;
         while let Some(Ticket { batch, origin, ack }) = served.gate.tickets.pop_front() {
@@ -193,7 +193,8 @@ impl Relay {
             let spooled_before = spooled.get();
             let receipt = self.writer.as_mut().expect("it is up").deliver(batch, origin);
             if std::mem::take(&mut self.dies_writing) && self.options.sync == Sync::Always {
-                // A new segment's head is synced before anything depends on it.
+                // The head of a new segment is synced before it is used, so that only the batch in it can be
+                // incomplete.
                 let of_new = if spooled.get() - spooled_before < lines { 0 } else { bytes };
                 self.die(Some((before, of_new)), network, clock.ms, chance);
                 return true;
@@ -214,7 +215,7 @@ impl Relay {
         true
     }
 
-    /// The books of this life so far.
+    /// Checks the books of this life so far.
     pub fn check(&self) {
         let (Some(reader), (spool, forward)) = (&self.reader, &self.counted) else { return };
         let counted = [&forward.delivered, &forward.filtered, &forward.rejected, &forward.evicted, &forward.damaged];
@@ -236,7 +237,7 @@ impl Relay {
         letters.map(|letter| letter["number"].as_u64().expect("a number")).collect()
     }
 
-    /// Stops in good order: each sender hears a goodbye, and the spool is closed.
+    /// Stops in good order: each sender gets a goodbye, and the spool is closed.
     pub fn stop(&mut self, network: &mut Network, clock: Clock, chance: &mut Chance) {
         for served in &mut self.sessions {
             served.session.stopping(&mut served.answers);
@@ -246,8 +247,8 @@ impl Relay {
         (self.writer, self.reader) = (None, None);
     }
 
-    /// Dies, and comes back with what is on the disk. `unfinished`: in the middle of a write; the segments before it and their
-    /// lengths, and how many bytes at the end of a new one may be missing.
+    /// Dies and restarts later with the contents of the disk. `unfinished`: the relay dies in the middle of a write. It
+    /// has the earlier segments with their lengths, and how many bytes may be missing at the end of a new one.
     pub fn die(&mut self, unfinished: Option<Unfinished>, network: &mut Network, now: u64, chance: &mut Chance) {
         self.leave(network, now, chance);
         let dir = tempdir();
@@ -260,7 +261,7 @@ impl Relay {
             let file = OpenOptions::new().write(true).open(&newest).expect("a segment");
             file.set_len(chance.between(least, length)).expect("cut");
         }
-        // A cursor is never synced: after a power cut it may be an old one, which costs what is sent twice.
+        // The cursor is never synced, so an old one may be left after a power failure. Lines are then sent again.
         (self.writer, self.reader) = (None, None);
         let cursor = dir.path().join("cursor.next");
         if self.options.sync == Sync::Always && chance.one_in(3) {
@@ -285,7 +286,7 @@ impl Relay {
     }
 }
 
-/// For who looks into a history that has failed.
+/// For the analysis of a failed history.
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sessions: Vec<_> =
@@ -297,7 +298,7 @@ impl fmt::Debug for Relay {
 }
 
 impl Served {
-    /// False: it is over.
+    /// Returns false when the connection has ended.
     fn step(&mut self, network: &mut Network, clock: Clock, chance: &mut Chance, has_done: &mut bool) -> bool {
         while let Some((receipt, ack)) = self.receipts.front_mut() {
             match receipt.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -345,7 +346,7 @@ impl Served {
     }
 }
 
-/// Takes note of lines that were read. A number has the same line for ever.
+/// Records the lines read. A number must always have the same line.
 pub fn note<'l>(lines: &mut BTreeMap<u64, Vec<u8>>, read: impl Iterator<Item = (&'l [u8], Position)>) {
     for (line, behind) in read {
         let known = lines.entry(behind.line - 1).or_insert_with(|| line.to_vec());
@@ -353,7 +354,7 @@ pub fn note<'l>(lines: &mut BTreeMap<u64, Vec<u8>>, read: impl Iterator<Item = (
     }
 }
 
-/// In memory where that can be had: closing syncs.
+/// In memory if possible, because closing a spool syncs.
 fn tempdir() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }

@@ -1,5 +1,5 @@
-//! A sender of plain RELP, as a container's side would have it: it keeps a message until the message is answered, and sends
-//! again what has no answer when its connection ends. Its lines may so come twice; none may be lost.
+//! A sender over plain RELP, as a container's host may use one. It keeps each message until the relay acknowledges it,
+//! and sends unacknowledged messages again after its connection ends. Its lines may arrive twice, and none may be lost.
 
 use std::collections::VecDeque;
 
@@ -8,13 +8,13 @@ use logferry::internals::protocol::relp::{self, Decoder};
 use crate::chance::Chance;
 use crate::network::{Heard, Network, Place, Socket};
 
-/// How long the session may take to open, and how long an answer is waited for, as by rsyslog.
+/// The time limits for opening the session and for an answer, as in rsyslog.
 const OPENS_WITHIN: u64 = 30_000;
 const PATIENCE: u64 = 90_000;
 
 pub struct Sender {
     to: Place,
-    /// Messages that have no answer yet.
+    /// Messages without an answer.
     unanswered: VecDeque<Vec<u8>>,
     pub answered: Vec<Vec<u8>>,
     window: usize,
@@ -27,7 +27,7 @@ struct Talk {
     socket: Socket,
     decoder: Decoder,
     is_open: bool,
-    /// How many of the unanswered are sent. Their answers come in order.
+    /// How many of the unanswered messages are sent. The answers come in order.
     sent: usize,
     txnr: u32,
     first: u32,
@@ -45,7 +45,7 @@ impl Sender {
         self.unanswered.is_empty()
     }
 
-    /// When it does something by itself.
+    /// The time of its next action that does not depend on input.
     pub fn next_deed(&self) -> Option<u64> {
         match &self.connection {
             Some(talk) => Some(talk.gives_up_at()),
@@ -53,7 +53,7 @@ impl Sender {
         }
     }
 
-    /// Does what can be done now, and says whether that was something.
+    /// Does everything that can be done now. Returns whether anything was done.
     pub fn step(&mut self, network: &mut Network, now: u64, chance: &mut Chance) -> bool {
         let Some(talk) = &mut self.connection else {
             if self.is_done() || now < self.again {
