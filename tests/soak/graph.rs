@@ -1,21 +1,21 @@
-//! The graph: small panels above one another, each with one figure over time, and a mark for each thing that happened.
+//! The graph: panels one above the other, each with a figure over time, and a mark for each event.
 
 use super::happens::Event;
 use super::samples::{Column, Record};
 
 const WIDTH: f64 = 800.0;
-/// Where the panels begin and end, from left to right.
+/// The left and right edges of the panels.
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 784.0;
-/// A panel, with its title above.
+/// The heights of a title, its panel, and the gap below.
 const TITLE: f64 = 22.0;
 const PANEL: f64 = 86.0;
 const GAP: f64 = 12.0;
-/// Above the first panel: the marks and what they mean.
+/// The height of the legend of events, above the first panel.
 const TOP: f64 = 52.0;
 const BOTTOM: f64 = 26.0;
 
-/// In light and in dark, on a ground of its own.
+/// Colours for light and dark mode, with a background of its own.
 const STYLE: &str = "\
 text{font:12px system-ui,sans-serif;fill:#333}\
 .ground{fill:#fff}.grid{stroke:#ddd;fill:none}.line{stroke-width:1.5;fill:none;stroke-linejoin:round}\
@@ -28,7 +28,7 @@ struct Panel {
     title: &'static str,
     /// Name and values, one for each sample.
     lines: Vec<(&'static str, Vec<f64>)>,
-    /// Digits behind the point.
+    /// Digits after the decimal point.
     digits: usize,
 }
 
@@ -76,13 +76,13 @@ fn panels(record: &Record) -> Vec<Panel> {
     ]
 }
 
-/// Between each sample and the one before.
+/// Processor use between each sample and the previous one, in percent.
 fn processor(record: &Record) -> Vec<f64> {
     let mut last = [0, 0];
     let between = record.samples.iter().map(|sample| {
         let now = [sample[Column::Milliseconds as usize], sample[Column::Cpu as usize]];
         let [time, used] = [0, 1].map(|at| (now[at] - last[at]) as f64);
-        // What came before the first sample is no rate.
+        // The first sample has no previous one, so it gives no rate.
         let is_first = std::mem::replace(&mut last, now) == [0, 0];
         if is_first || time == 0.0 { None } else { Some(100.0 * used / time) }
     });
@@ -124,7 +124,7 @@ impl Panel {
     }
 }
 
-/// A letter for each thing that happened, and a line below.
+/// A letter and a vertical line for each event, and the legend.
 fn happened(record: &Record, x: impl Fn(f64) -> f64, bottom: f64) -> String {
     let meanings: Vec<String> = Event::ALL.iter().map(|event| format!("{} {event}", letter(*event))).collect();
     let mut svg = String::new();
@@ -152,7 +152,7 @@ fn letter(event: Event) -> char {
     }
 }
 
-/// To a number that can be halved and still be read.
+/// Rounds up to a number that is readable on the axis, also when halved.
 fn round_up(most: f64) -> f64 {
     let mut step = 1.0;
     loop {

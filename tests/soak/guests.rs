@@ -1,5 +1,5 @@
-//! Connections that come and go: some end in good order, some are reset, some end in the middle of a frame, and some never
-//! get through their handshake.
+//! Short connections: some end in good order, some are reset, some end in the middle of a frame, and some never
+//! complete their handshake.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::support::{RelpPeer, TlsClient, Wire};
 use super::tally::Stream;
 use super::world::Doors;
 
-/// Between two looks at the clock.
+/// Time between two checks of the clock.
 const TICK: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Copy)]
@@ -18,12 +18,12 @@ enum Guest {
     SaysByTls,
     SaysByRelp,
     IsReset,
-    /// In the middle of a counted frame, in good order.
+    /// Ends in the middle of a counted frame, in good order.
     IsCut,
-    /// In the middle of a frame, without a goodbye.
+    /// Ends in the middle of a frame, without the protocol's close.
     LeavesTls,
     LeavesRelp,
-    /// Half a ClientHello, and then nothing.
+    /// Sends half a ClientHello, then nothing.
     Hesitates,
 }
 
@@ -38,8 +38,8 @@ const ALL: [Guest; 8] = [
     Guest::Hesitates,
 ];
 
-/// So many come each second, each of another kind, until the load is over. Of those that hesitate, so many stay at a time, the
-/// last ones.
+/// Starts `rate` guests per second, each kind in turn, until the load is over. The latest `most_half_open` connections
+/// with half a ClientHello stay open.
 pub fn come(doors: &Doors, shared: &Shared, rate: usize, most_half_open: usize) {
     let mut half_open: VecDeque<Wire> = VecDeque::new();
     let (start, hello) = (Instant::now(), TlsClient::ANONYMOUS.hello());
@@ -53,13 +53,13 @@ pub fn come(doors: &Doors, shared: &Shared, rate: usize, most_half_open: usize) 
             half_open.extend(guest.comes(doors, shared, &hello));
             half_open.drain(..half_open.len().saturating_sub(most_half_open));
         }
-        // A pace, not a wait for anything.
+        // This sleep sets a pace and waits for no event.
         std::thread::sleep(TICK);
     }
 }
 
 impl Guest {
-    /// Comes, and goes. What is returned stays for a while.
+    /// Connects, sends and leaves. A returned connection stays open for a while.
     fn comes(self, doors: &Doors, shared: &Shared, hello: &[u8]) -> Option<Wire> {
         match self {
             Self::Says => {

@@ -1,24 +1,24 @@
-//! What happens to a relay in its life, in this order, again and again.
+//! The events in the life of a relay.
 
 use std::fmt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// `kill -9`, and after a while it comes back.
+    /// `kill -9`, and a restart after a while.
     CollectorKilled,
-    /// Files replaced; the relay finds out by itself.
+    /// Certificate files are replaced. The relay notices by itself.
     CertificatesRenewed,
-    /// SIGHUP: a listener comes, or goes.
+    /// SIGHUP, with a config that adds a listener or removes it.
     Reloaded,
-    /// The spool's file system takes no write for some seconds, as for a snapshot of it.
+    /// The spool's file system is frozen for some seconds, as for a snapshot.
     DiskFrozen,
-    /// To the other collector.
+    /// The name moves to the other collector.
     NameMoved,
-    /// Of a name with many addresses; which is no move.
+    /// Answers for a name with many addresses rotate. The relay must not treat that as a move.
     AnswersRotate,
-    /// For a while, a few bytes at a time.
+    /// The collector reads a few bytes at a time, for a while.
     CollectorSlow,
-    /// SIGTERM, and after a while it comes back.
+    /// SIGTERM, and a restart after a while.
     CollectorRestarted,
 }
 

@@ -1,16 +1,18 @@
-//! The soak: a relay under load for a long time, while collectors die and come back or read slowly, certificates are renewed, the
-//! config is read again, the spool's disk is frozen and names move or only rotate. In the end all has arrived, and nothing has grown.
+//! The soak test: a relay runs under load for a long time. Meanwhile collectors die and restart or read slowly,
+//! certificates are renewed, the config is reloaded, the spool's disk is frozen, and names move or rotate. At the end,
+//! all messages have arrived, and the relay's resources have not grown.
 //!
-//! Small for every day: `cargo test --test soak`. At full size, an hour:
+//! At the small size, for every day: `cargo test --test soak`. At full size, for an hour:
 //!
 //! ```text
 //! LOGFERRY_SOAK=full cargo test --release --test soak -- --nocapture
 //! ```
 //!
-//! which writes what it saw to `docs/design/soak.tsv` and draws it, `docs/design/soak.svg`; `docs/design/soak.md` says what it means.
+//! The full run writes its samples to `docs/design/soak.tsv` and draws them in `docs/design/soak.svg`.
+//! `docs/design/soak.md` explains them.
 //!
-//! Where to look: `world`: what runs; `names`: what names it goes by; `senders`, `guests`: who connects; `happens`: what
-//! happens; `tally`: counting; `samples`: what was seen, and when that is too much; `graph`: drawing it.
+//! The modules: `world`: the relay and the collectors; `names`: the name server; `senders`, `guests`: the connections;
+//! `happens`: the events; `tally`: counting; `samples`: the measurements and their limits; `graph`: the drawing.
 
 mod graph;
 mod guests;
@@ -33,31 +35,32 @@ use support::within;
 use tally::{Sent, Stream};
 use world::World;
 
-/// Until everything has arrived, in a soak that fails.
+/// Time limit for all messages to arrive.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Lengths of time are counted in messages that were sent: a soak waits for its load, not for the clock.
+/// Durations are counted in messages sent: a soak follows its load, not the clock.
 pub struct Size {
-    /// Messages a second, of all senders that stay.
+    /// Messages per second, of all senders that stay.
     rate: usize,
-    /// Messages in all.
+    /// Total messages.
     messages: usize,
-    /// Connections that come and go, a second.
+    /// Short connections per second.
     guests: usize,
-    /// Of them, those in the middle of a handshake that stay at a time.
+    /// The number of short connections that stay open in the middle of a handshake.
     half_open: usize,
-    /// From the end of one event to the next.
+    /// The time from the end of one event to the next.
     between: usize,
-    /// For how long a collector is away…
+    /// How long a collector is away, in messages.
     away: usize,
-    /// …or reads slowly, and more until it is felt…
+    /// How long a collector reads slowly, at least. The event goes on until many lines wait for it.
     slow: usize,
-    /// …or the disk is frozen, and more until the relay is not ready. Of all that can be sent then.
+    /// How long the disk is frozen, at least. Only messages of senders that can still send count. The event goes on
+    /// until the relay is not ready.
     frozen: usize,
     sample_every: usize,
-    /// Whether the relay runs on its defaults, or with shorter waits than anybody would set.
+    /// Whether the relay runs with its defaults. If not, its timeouts are shorter than in practice.
     defaults: bool,
-    /// What the last quarter's median may have more than the second's, of resident memory…
+    /// The allowed growth of the median from the second quarter to the last one: resident memory…
     memory_kib: u64,
     /// …of descriptors…
     descriptors: u64,
@@ -66,7 +69,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// For every day: each event once, or twice. So short a life is mostly warming up.
+    /// The size for every day: each event happens once or twice. Most of so short a run is warm-up.
     const SMALL: Self = Self {
         rate: 2000,
         messages: 32_000,
@@ -83,18 +86,19 @@ impl Size {
         threads: 2,
     };
 
-    /// An hour.
+    /// The size of an hour.
     const FULL: Self = Self {
         rate: 2000,
         messages: 7_200_000,
         guests: 20,
-        // Each for 16 s, and the relay has enough of them after 10.
+        // Each connection stays for 16 s, and the relay's handshake timeout is 10 s.
         half_open: 40,
         between: 80_000,
         away: 20_000,
         // 20 s: twice `dead-after`.
         slow: 40_000,
-        // 2.7 s: so much has room in memory, and a sender is held for 5 s more.
+        // 2.7 s, because some senders wait for the disk. Memory holds these messages; afterwards the relay blocks
+        // senders for up to 5 s.
         frozen: 4000,
         sample_every: 20_000,
         defaults: true,
@@ -130,7 +134,7 @@ fn nothing_grows_and_all_arrives() {
     world.relay.stops();
 }
 
-/// What is drawn is what was seen.
+/// The published graph is drawn from the published samples.
 #[test]
 fn the_graph_shows_the_samples() {
     let record = Record::read(&std::fs::read_to_string(docs("soak.tsv")).expect("it is there"));
@@ -144,7 +148,8 @@ fn the_graph_shows_the_samples() {
     assert!(kept == drawn, "docs/design/soak.svg is not what LOGFERRY_SOAK_DRAW=1 cargo test --test soak draws");
 }
 
-/// 18 kB a minute, a descriptor in five minutes or a thread in 25 are seen; a warm-up is none.
+/// The criterion detects a growth of 18 kB a minute, of a descriptor in five minutes or of a thread in 25, and ignores
+/// a warm-up.
 #[test]
 fn what_grows_is_said_to_have_grown() {
     let of = |sample: &dyn Fn(u64) -> [u64; 4]| {
@@ -166,7 +171,7 @@ fn docs(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/design").join(name)
 }
 
-/// Everybody has spoken to the relay once, and nobody does any more. Returns what was sent.
+/// A short load in which all kinds of connections reach the relay once. Returns the numbers sent.
 fn warmed_up(world: &World) -> Sent {
     let doors = world.doors.clone();
     let load = Load::start(&world.doors, 1000, Sent::default(), move |shared| guests::come(&doors, &shared, 20, 4));
@@ -174,7 +179,7 @@ fn warmed_up(world: &World) -> Sent {
     load.ends()
 }
 
-/// The load, what happens meanwhile, and the end: all that was sent has arrived.
+/// Runs the load and the events, and waits until all messages have arrived. Returns the numbers sent.
 fn soaked(world: &mut World, size: &Size, warm: Sent, record: &mut Record) -> Sent {
     let (start, doors) = (Instant::now(), world.doors.clone());
     let (rate, half_open) = (size.guests, size.half_open);
@@ -185,7 +190,7 @@ fn soaked(world: &mut World, size: &Size, warm: Sent, record: &mut Record) -> Se
     let events = world.events();
     for event in events.iter().copied().cycle() {
         load.goes_on(size.between);
-        // Each has happened.
+        // Every event has happened at least once.
         if load.shared().total() >= size.messages && record.events.len() >= events.len() {
             break;
         }
@@ -208,7 +213,7 @@ fn soaked(world: &mut World, size: &Size, warm: Sent, record: &mut Record) -> Se
     sent
 }
 
-/// Every message that was read is accounted for, and every datagram that was sent.
+/// Every received message and every sent datagram is accounted for.
 fn balances(world: &World, sent: &Sent) {
     let metrics = world.relay.metrics();
     world.relay.balances(0);

@@ -1,4 +1,5 @@
-//! What the name server says: one name has one address, and moves; another one has many, and tells two of them.
+//! The name server's answers. One name has one address, and moves. Another name has many addresses, and each answer has
+//! two of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -6,19 +7,19 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use super::support::script::{self, NXDOMAIN, Question, Reply, ScriptedServer};
 use super::support::{dns, eventually};
 
-/// The name with many addresses. `.test` never exists outside (RFC 6761).
+/// The name with many addresses. RFC 6761 reserves `.test`, so it never exists in public DNS.
 pub const MANY: &str = "many.test";
 
 const ADDRESSES: [&str; 8] =
     ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7", "127.0.0.8", "127.0.0.9"];
-/// Of them, so many are in an answer.
+/// How many of the addresses are in an answer.
 const TOLD: usize = 2;
-/// While answers rotate, each address is told so often at least.
+/// How often each address is in an answer while answers rotate, at least.
 const ROUNDS: usize = 2;
-/// Seconds. Without it, a relay asks as often as it is told to.
+/// The TTL of answers, in seconds. With default settings, a relay repeats its queries at this interval.
 const TTL: u32 = 1;
 
-/// Between two look-ups what the relay has open is looked at again and again, and should be the same.
+/// An interval for tests. It is long enough to compare the relay's open descriptors several times between two queries.
 const QUICK: &str = "min-ttl = \"500ms\"\nmax-ttl = \"500ms\"";
 
 pub struct Names {
@@ -27,10 +28,10 @@ pub struct Names {
 }
 
 struct Answers {
-    /// The last byte of the address of the name that moves, on loopback.
+    /// The last byte of the moving name's loopback address.
     place: AtomicU8,
     rotate: AtomicBool,
-    /// Answers with addresses since they began to rotate.
+    /// How many answers with addresses were sent since they began to rotate.
     turn: AtomicUsize,
 }
 
@@ -46,7 +47,7 @@ impl Names {
         self.answers.place.store(place, Ordering::Relaxed);
     }
 
-    /// For a while; then they are again as they were.
+    /// Rotates the answers for a while, then restores the original ones.
     pub fn rotate(&self) {
         self.answers.rotate.store(true, Ordering::Relaxed);
         let (enough, turn) = (ROUNDS * ADDRESSES.len() / TOLD, &self.answers.turn);
@@ -55,7 +56,7 @@ impl Names {
         turn.store(0, Ordering::Relaxed);
     }
 
-    /// The section of a relay's config that makes it ask here. `quick`: for impatient tests.
+    /// The config section that makes a relay use this name server. `quick`: short intervals for tests.
     pub fn section(&self, quick: bool) -> String {
         self.server.section_with(if quick { QUICK } else { "" })
     }

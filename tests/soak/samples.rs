@@ -1,4 +1,4 @@
-//! What the relay was seen to take, again and again, and whether it grew.
+//! Samples of the resources that the relay uses, and the check for growth.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,7 +10,7 @@ use super::senders::Shared;
 use super::support::http::get_by;
 use super::support::{Process, Relay};
 
-/// Between two looks at how far the load is.
+/// Time between two checks of the load's progress.
 const TICK: Duration = Duration::from_millis(5);
 
 /// A column of the samples, in this order.
@@ -23,12 +23,12 @@ pub enum Column {
     Anon,
     Descriptors,
     Threads,
-    /// Connections of senders.
+    /// Open connections of senders.
     Connections,
     Spool,
-    /// Lines that wait in it.
+    /// Lines that wait in the spool.
     Waiting,
-    /// Milliseconds of processor time so far.
+    /// Processor time so far, in milliseconds.
     Cpu,
 }
 
@@ -47,15 +47,15 @@ pub const COLUMNS: [(Column, &str); 10] = [
 
 pub type Sample = [u64; COLUMNS.len()];
 
-/// All of a run.
+/// The samples and events of a run.
 #[derive(Default)]
 pub struct Record {
     pub samples: Vec<Sample>,
-    /// When what happened, in milliseconds.
+    /// Each event with its time in milliseconds.
     pub events: Vec<(u64, Event)>,
 }
 
-/// Takes a sample each time so many messages more were sent, until the load is over.
+/// Takes a sample after every `every` messages until the load is over.
 pub struct Sampler(JoinHandle<Vec<Sample>>);
 
 impl Sampler {
@@ -106,7 +106,7 @@ fn written(sample: &Sample) -> String {
 }
 
 impl Record {
-    /// As a table with tabs. What happened is a line of its own.
+    /// A table with tabs as separators. Each event has a line of its own.
     pub fn write(&self) -> String {
         let mut text = COLUMNS.map(|(_, name)| name).join("\t") + "\n";
         let mut events = self.events.iter().peekable();
@@ -139,7 +139,7 @@ impl Record {
         self.samples.iter().map(move |sample| sample[column as usize])
     }
 
-    /// The middle one of the second quarter and of the last one. The first quarter is for warming up.
+    /// The medians of the second quarter and of the last one. The first quarter is warm-up.
     pub fn medians(&self, column: Column) -> [u64; 2] {
         let quarter = self.samples.len() / 4;
         assert!(quarter >= 5, "only {} samples", self.samples.len());
@@ -150,7 +150,7 @@ impl Record {
         })
     }
 
-    /// What has grown by more than is allowed: the criterion of a soak.
+    /// The columns that have grown by more than the allowed amount: the criterion of the soak.
     pub fn grown(&self, size: &Size) -> Vec<String> {
         let allowed = [
             (Column::Rss, size.memory_kib),

@@ -1,4 +1,4 @@
-//! The senders that stay: one for each way in, at a steady rate, on one connection from beginning to end.
+//! The senders that stay: one for each transport, at a steady rate, each on one connection from beginning to end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,11 +9,11 @@ use super::support::{Docker, Format, RelpPeer, Wire, within};
 use super::tally::{Sent, Stream};
 use super::world::Doors;
 
-/// Bytes of a message, without what frames it.
+/// Bytes of a message, without its framing.
 const MESSAGE: usize = 200;
-/// Between two looks at the clock.
+/// Time between two checks of the clock.
 const TICK: Duration = Duration::from_millis(2);
-/// Nobody waits so long for a load to get on, but a test that fails.
+/// Only a failing test waits this long for the load.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 const STAYING: [Stream; 4] = [Stream::Udp, Stream::Tcp, Stream::Tls, Stream::Relp];
@@ -23,7 +23,7 @@ pub struct Load {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What all senders share, the guests too.
+/// The state that all senders share, guests included.
 pub struct Shared {
     stop: AtomicBool,
     /// Messages handed over, by stream: the number of the next one.
@@ -35,7 +35,7 @@ impl Shared {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The next message of a stream that a container says, framed by LF.
+    /// The next message of a stream, in a container's format, with an LF.
     pub fn message(&self, stream: Stream) -> Vec<u8> {
         numbered(&Docker::new(Format::Rfc5424Micro, "web"), stream, self.sent[stream as usize].load(Ordering::Relaxed))
     }
@@ -54,7 +54,7 @@ impl Shared {
 }
 
 impl Load {
-    /// So many messages each second, of all that stay together, with the numbers `from` there on; `guests` come and go
+    /// Starts senders that send `rate` messages per second together. Their numbers start at `from`. `guests` runs
     /// beside them.
     pub fn start(doors: &Doors, rate: usize, from: Sent, guests: impl FnOnce(Arc<Shared>) + Send + 'static) -> Self {
         let shared = Arc::new(Shared { sent: from.map(AtomicUsize::new), stop: AtomicBool::new(false) });
@@ -74,7 +74,7 @@ impl Load {
         &self.shared
     }
 
-    /// Until so many more were sent.
+    /// Waits until `more` further messages were sent.
     pub fn goes_on(&self, more: usize) {
         let goal = self.shared.total() + more;
         let reached = within(PATIENCE, || {
@@ -84,7 +84,7 @@ impl Load {
         assert_eq!(reached, Some(true), "a sender has ended, or the load stands still: {:?}", self.shared.sent());
     }
 
-    /// Returns how many messages of each stream were handed over.
+    /// Ends the load. Returns how many messages of each stream were handed over.
     pub fn ends(self) -> Sent {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().expect("a sender"));
@@ -111,7 +111,7 @@ fn talk(stream: Stream, doors: &Doors, shared: &Shared, rate: f64) {
             number = due;
             shared.sent[stream as usize].store(number, Ordering::Relaxed);
         }
-        // A pace, not a wait for anything.
+        // This sleep sets a pace and waits for no event.
         std::thread::sleep(TICK);
     }
     if let Voice::Wire(wire) = voice {
@@ -119,23 +119,23 @@ fn talk(stream: Stream, doors: &Doors, shared: &Shared, rate: f64) {
     }
 }
 
-/// How a stream is spoken.
+/// The connection of a stream.
 enum Voice {
     Wire(Wire),
-    /// With the number of its last transaction.
+    /// A RELP session, with the number of its last transaction.
     Relp(RelpPeer, u32),
 }
 
 impl Voice {
-    /// By RELP, returns when all are answered.
+    /// Sends messages. With RELP, it returns when all are acknowledged.
     fn says(&mut self, messages: &[Vec<u8>]) {
         match self {
-            // Framed as Docker's driver does: counted over TLS, where others end with LF.
+            // Docker's driver frames TLS with octet counting. The other connections end messages with an LF.
             Self::Wire(wire @ Wire::Tls(_)) => messages.iter().for_each(|message| wire.send_counted(message)),
             Self::Wire(wire) => messages.iter().for_each(|message| wire.send(message)),
             Self::Relp(peer, last) => {
                 for message in messages {
-                    // 1 was the session's `open`; nobody counts farther than this in a day.
+                    // Number 1 was the session's `open`. Numbers do not reach their limit within a day.
                     *last += 1;
                     peer.says(*last, "syslog", message);
                 }

@@ -1,8 +1,8 @@
-//! The streams of numbered messages, and which of them have not come.
+//! The streams of numbered messages, and the check for missing ones.
 
 use super::support::sink::{Tally, mark};
 
-/// A sender's that stays, or that of all guests of a kind.
+/// The stream of a sender that stays, or of all guests of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     Udp,
@@ -14,7 +14,7 @@ pub enum Stream {
     GuestsByRelp,
 }
 
-/// Of each stream, how many: the number of the next one.
+/// The number of messages sent, by stream.
 pub type Sent = [usize; Stream::ALL.len()];
 
 impl Stream {
@@ -31,13 +31,13 @@ impl Stream {
     }
 }
 
-/// Whether all have come that may not be lost.
+/// Whether all messages of reliable streams have arrived.
 pub fn all_came(tally: &Tally, sent: &Sent) -> bool {
     let mut reliable = Stream::ALL.into_iter().filter(|stream| stream.is_reliable());
     reliable.all(|stream| tally.has(stream as usize, sent[stream as usize]))
 }
 
-/// Those that have not, by stream: the first, and how many.
+/// The missing messages, by stream: the first one, and their number.
 pub fn missing(tally: &Tally, sent: &Sent) -> Vec<(Stream, usize, usize)> {
     let missing = Stream::ALL.into_iter().filter_map(|stream| {
         let mut missing = tally.missing(stream as usize, sent[stream as usize]);

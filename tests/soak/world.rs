@@ -1,8 +1,9 @@
-//! What runs: the relay, two collectors behind one name, one behind a name with many addresses, and the files of their certificates.
+//! The processes of the soak: the relay, two collectors behind one name, one behind a name with many addresses, and
+//! their certificate files.
 //!
-//! The two are relays too, by RELP over mutual TLS, so that what they have answered is never lost however they
-//! end; what they take goes on to a sink that counts. The third one is such a sink itself, by TCP. It never goes away, so
-//! that it gets everything once.
+//! The two collectors are relays too. They receive by RELP over mutual TLS, so that acknowledged lines are never lost,
+//! however they end, and forward to a sink that counts. The third collector is such a sink itself, over TCP. It never
+//! ends, so it gets each line once.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -19,22 +20,22 @@ use super::support::program::SIGHUP;
 use super::support::{Certs, Descriptors, Door, Held, Relay, Setup, Sink, TlsClient, Wire, dns, eventually, installed};
 
 const FILES: [&str; 4] = ["server.pem", "server-key.pem", "client.pem", "client-key.pem"];
-/// Where the name points, in turn.
+/// The last bytes of the addresses that the name has, in turn.
 const PLACES: [u8; 2] = [2, 3];
-/// The forward to the name with many addresses, as metrics have it.
+/// The label of the forward to the name with many addresses, in metrics.
 const TO_MANY: &str = "forward=\"many\"";
-/// What the disk of the spool promises; it takes what is written.
+/// The size of the spool's disk. It is sparse, so it occupies only the written blocks.
 const DISK_BYTES: u64 = 1 << 30;
-/// What the slow collector reads ten times a second.
+/// The bytes that the slow collector reads ten times a second.
 const SLOW_BYTES: usize = 400;
-/// Lines that wait when a collector's slowness is felt.
+/// The number of waiting lines that counts as the effect of a slow collector.
 const FELT: i64 = 1000;
 
-/// The ways in.
+/// The relay's listeners.
 #[derive(Clone)]
 pub struct Doors {
     pub udp: Door,
-    /// Takes TLS as well.
+    /// Accepts TLS as well.
     pub tcp: Door,
     pub relp: Door,
     pub trusted: Arc<Certs>,
@@ -42,20 +43,21 @@ pub struct Doors {
 
 pub struct World {
     pub relay: Relay,
-    /// The spool's, where root can mount one. Goes after the relay, and before the directory that it is mounted in.
+    /// The spool's device, if root can mount one. It is dropped after the relay, and before the directory that it is
+    /// mounted in.
     disk: Option<Device>,
-    /// Where the two collectors bring what they take.
+    /// The sink of the two collectors.
     pub sink: Sink,
-    /// The collector with many addresses.
+    /// The collector behind the name with many addresses.
     pub many: Sink,
     pub doors: Doors,
-    /// The relay's, as it was started.
+    /// The relay's config at its start.
     setup: Setup,
-    /// What it becomes at a reload: one listener more.
+    /// The config with one more listener, for reloads.
     other: Setup,
     is_other: bool,
     collectors: [Collector; 2],
-    /// Where the name points.
+    /// The index of the collector that the name points to.
     current: usize,
     names: Names,
     certs: TempDir,
@@ -73,7 +75,7 @@ impl Doors {
         Self { udp: udp.clone(), tcp: tcp.clone(), relp: relp.clone(), trusted: Arc::new(trusted) }
     }
 
-    /// By the port that takes plain text too.
+    /// Connects by TLS to the port that also accepts plain text.
     pub fn connect_tls(&self) -> Wire {
         self.tcp.connect_tls_as(TlsClient::ANONYMOUS, &self.trusted, None)
     }
@@ -100,12 +102,13 @@ impl World {
         Self { relay, sink, many, doors, setup, other, is_other, collectors, current, names, certs, _held, disk }
     }
 
-    /// What can happen here: only root can freeze a file system, and then it was said that this is left out.
+    /// The events that are possible here. Only root can freeze a file system; without root that event is left out,
+    /// which has been reported.
     pub fn events(&self) -> Vec<Event> {
         Event::ALL.into_iter().filter(|event| *event != Event::DiskFrozen || self.disk.is_some()).collect()
     }
 
-    /// Happens, and has happened when it returns. `meanwhile` is for how long a collector is away or slow, or the disk frozen.
+    /// Runs an event to its end. `meanwhile` waits while a collector is away or slow, or the disk is frozen.
     pub fn lives_through(&mut self, event: Event, meanwhile: impl FnOnce()) {
         match event {
             Event::CollectorKilled => {
@@ -124,7 +127,7 @@ impl World {
                 let read = |world: &Self| world.relay.metrics().with("tls_reloads_total", "applied");
                 let before = read(self);
                 renewed.put(&FILES, self.certs.path());
-                // The listener's, and the forward's.
+                // One reload of the listener, and one of the forward.
                 eventually("the new certificates are read", || (read(self) >= before + 2).then_some(()));
             }
             Event::Reloaded => self.reloads(),
@@ -158,7 +161,7 @@ impl World {
         }
     }
 
-    /// Whatever has happened, the collector that never goes away was connected once, and nothing was sent to it again.
+    /// Whatever the events, the relay has connected once to the collector that never ends, and sent no line again.
     pub fn has_one_connection_to_many(&self) {
         let metrics = self.relay.metrics();
         let found = ["moves", "connects", "resent"].map(|name| metrics.with(&format!("forward_{name}_total"), TO_MANY));
@@ -170,7 +173,7 @@ impl World {
         eventually(&format!("/ready answers {status}"), || (get(&self.relay, "/ready").status == status).then_some(()));
     }
 
-    /// Back to the configuration it was started with.
+    /// Restores the config that the relay started with.
     pub fn is_as_it_was(&mut self) {
         if self.is_other {
             self.reloads();
@@ -192,7 +195,7 @@ impl World {
         self.relay.counts("forward_connected", 2);
     }
 
-    /// What the relay has open when nobody is connected and nothing waits.
+    /// The relay's open descriptors when no sender is connected and no line waits.
     pub fn quiet_descriptors(&self) -> Descriptors {
         eventually("nobody is connected", || {
             let metrics = self.relay.metrics();
@@ -224,7 +227,7 @@ fn server(certs: &Path) -> String {
     format!("{}client-ca = \"{}/ca.pem\"\n", pair(certs), certs.display())
 }
 
-/// Certificates for a server and a client, of a new CA or of the one in `ca`.
+/// Creates certificates for a server and a client, signed by a new CA or by the one in `ca`.
 fn signed(dir: &Path, ca: Option<&Path>) -> Certs {
     let names = format!("127.0.0.1,127.0.0.2,127.0.0.3,{}", dns::NAME);
     let mut arguments = vec!["--name".to_owned(), names, "--client".to_owned(), "client".to_owned()];
