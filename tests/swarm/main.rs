@@ -1,9 +1,10 @@
-//! The stack file with a real Swarm of one node, which is this machine. A test of its own, apart from `engine`: a Swarm
-//! adds networks and firewall rules to the engine, and cargo runs one test program after the other.
+//! The stack file with a real Swarm of one node, this machine. The test is separate from `engine`, because a Swarm adds
+//! networks and firewall rules to the engine, and cargo runs one test program after the other.
 //!
-//! An engine that is in a Swarm already is somebody's: then the story is skipped, as it is without an engine.
+//! If the engine already belongs to a Swarm, that Swarm is in use. The test is then skipped, as it is without an
+//! engine.
 
-// What `engine` uses all of, and this a part.
+// `engine` uses all of these modules, this test only a part.
 #[allow(dead_code)]
 #[path = "../engine/docker.rs"]
 mod docker;
@@ -23,10 +24,10 @@ use std::time::Duration;
 use support::Line;
 
 const UP: Duration = Duration::from_secs(90);
-/// Lines before and after the update. How many fall into it is the engine's to say.
+/// Lines before and after the update. How many are printed during the update depends on the engine.
 const SOME: usize = 20;
 
-/// This engine as the only node of a Swarm, until it is dropped.
+/// Makes this engine the only node of a Swarm until it is dropped.
 struct Swarm;
 
 impl Swarm {
@@ -40,12 +41,12 @@ impl Swarm {
 impl Drop for Swarm {
     fn drop(&mut self) {
         let _ = try_docker(["swarm", "leave", "--force"]);
-        // Swarm made it, and leaves it behind.
+        // Swarm has created this network and does not remove it.
         let _ = try_docker(["network", "rm", "docker_gwbridge"]);
     }
 }
 
-/// `docker stack deploy` of swarm.yaml; gone with its containers, networks and volumes when it is dropped.
+/// `docker stack deploy` of swarm.yaml. Dropping it removes the containers, networks and volumes.
 struct Stack {
     name: String,
     bridge: String,
@@ -69,7 +70,7 @@ impl Stack {
         format!("{}_relay", self.name)
     }
 
-    /// The relay's container, when it is up.
+    /// The relay's container, once it is healthy.
     fn relay(&self) -> Option<String> {
         let service = format!("label=com.docker.swarm.service.name={}", self.service());
         let id = try_docker(["ps", "--quiet", "--filter", &service, "--filter", "health=healthy"]).ok()?;
@@ -93,11 +94,11 @@ impl Drop for Stack {
     }
 }
 
-/// A logferry on the host that takes RELP over TLS from whoever shows a certificate, and prints.
+/// A logferry on the host. It accepts RELP over TLS from clients with a certificate, and prints the lines.
 struct Aggregator {
     program: support::Program,
     url: String,
-    /// Its certificates and its spool; they go after it.
+    /// Its certificates and its spool. They are dropped after it.
     dir: tempfile::TempDir,
 }
 
@@ -118,7 +119,7 @@ impl Aggregator {
         Self { program, url, dir }
     }
 
-    /// The numbers that have arrived from the container `name`, under the node's name.
+    /// The numbers received from the container `name`, with the node's name as the host.
     fn numbers(&self, node: &str, name: &str) -> BTreeSet<usize> {
         let printed = self.program.stdout();
         let lines = printed.split_inclusive(|&byte| byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
@@ -142,7 +143,7 @@ fn a_global_service_takes_what_services_log_and_names_the_node() {
     let stack = Stack::deploy(&images, &aggregator);
     let first = within(UP, "a relay that is healthy", || stack.relay());
 
-    // The default format carries no host name: the relay's is seen.
+    // The default format has no host name, so the lines have the relay's: the node's name.
     let node = docker(["node", "ls", "--format", "{{.Hostname}}"]);
     let talker = talk(&stack, &images);
     let numbers = || aggregator.numbers(&node, &talker.name);
@@ -158,11 +159,12 @@ fn a_global_service_takes_what_services_log_and_names_the_node() {
     let last = arrived.last().copied().expect("there are some");
     let lost: Vec<usize> = (1..last).filter(|number| !arrived.contains(number)).collect();
     say(&format!("{last} lines by UDP, 10 a second, over a forced update; {} lost: {lost:?}", lost.len()));
-    // What was said while nobody listened, in one piece; and nothing that the relay had: its spool is kept.
+    // Only the lines sent while no relay listened are lost, in one gap. Lines that the relay had taken survive in its
+    // spool.
     assert!(lost.windows(2).all(|pair| pair[1] == pair[0] + 1), "{lost:?}");
 }
 
-/// A container that counts, ten lines a second, in Docker's default format.
+/// A container that prints ten numbered lines a second, logged in Docker's default format.
 fn talk(stack: &Stack, images: &Images) -> Container {
     let address = format!("syslog-address=udp://{}:{}", stack.bridge, stack.port);
     let options =
