@@ -675,7 +675,7 @@ fn open(dir: &TempDir, metrics: &Metrics) -> Spool {
 #[divan::bench(args = [1, 10, 100, 1000])]
 fn append(bencher: Bencher, batch_lines: usize) {
     let dir = TempDir::new().expect("a directory");
-    // The reader must live: without a reader, no forward waits for the lines.
+    // Keeps the reader alive: without a reader, no forward would need the lines.
     let metrics = Metrics::new();
     let Spool { mut writer, readers, .. } = open(&dir, &metrics);
     let (lines, batches) = batches(batch_lines, batch_lines);
