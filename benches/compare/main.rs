@@ -1,5 +1,5 @@
 //! Compares whole relays on one machine: logferry, Debian's rsyslog with its queue in memory and on disk, and `wire`,
-//! which only copies bytes. The ratios can be quoted independently of the machine. `parts` measures the parts.
+//! which only copies bytes, so that results can be quoted as ratios. `parts` measures the parts.
 //!
 //! `cargo bench --bench compare` prints markdown tables; `-- --help` lists the options. This file has the rows and the
 //! tables, `systems` the relays, `load` the senders and sinks, `wire` the copier. A new row is a line in `ROWS`.
