@@ -43,6 +43,19 @@ fn all_arrived_once(collectors: &[Collector], count: usize) {
     assert_eq!(all, (0..count).collect());
 }
 
+/// Compose gives containers such names.
+#[test]
+fn a_name_with_an_underscore_resolves() {
+    let names = ScriptedServer::start(|question| script::addresses(question, 0, &["127.0.0.2"]));
+    let [mut collector] = Collector::on_one_port(false, [local(2)]);
+    collector.comes();
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").section(&names.section());
+    let relay = setup.forward_with(&collector.url_as("proj_rsyslog_1.test"), "framing = \"octet-counting\"").start();
+    says(&relay, 0..10);
+    all_arrived_once(std::slice::from_ref(&collector), 10);
+    relay.stops();
+}
+
 #[test]
 fn a_name_that_does_not_resolve_yet_fills_the_spool() {
     let Some(names) = NameServer::start(&[]) else { return };

@@ -15,7 +15,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{Name, RData};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -107,7 +107,7 @@ impl Resolver {
     /// The hosts of a service in the order in which they are tried, and how long that order is valid.
     async fn services(&self, name: &str) -> Result<(Vec<Service>, Duration), ResolveError> {
         let resolver = self.fresh(LookupIpStrategy::Ipv4Only).await?;
-        let found = match tokio::time::timeout(self.settings.timeout, resolver.srv_lookup(name)).await {
+        let found = match tokio::time::timeout(self.settings.timeout, resolver.srv_lookup(dns_name(name)?)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => return Err(reason(&error, "SRV record")),
             Err(_) => return Err(self.no_answer()),
@@ -168,7 +168,7 @@ impl Resolver {
 
     async fn lookup(&self, name: &str, family: LookupIpStrategy) -> Result<Found, ResolveError> {
         let resolver = self.fresh(family).await?;
-        match tokio::time::timeout(self.settings.timeout, resolver.lookup_ip(name)).await {
+        match tokio::time::timeout(self.settings.timeout, resolver.lookup_ip(dns_name(name)?)).await {
             Ok(Ok(found)) => Ok(Found {
                 addresses: not_too_many(found.iter().collect()),
                 ttl: found.valid_until().saturating_duration_since(Instant::now()),
@@ -285,6 +285,11 @@ fn reason(error: &NetError, wanted: &str) -> ResolveError {
 
 fn definite(says: impl Into<String>) -> ResolveError {
     ResolveError { says: says.into(), definite: true }
+}
+
+/// A name as DNS has it. Docker's names may have `_`, which IDNA refuses.
+fn dns_name(name: &str) -> Result<Name, ResolveError> {
+    Name::from_str_relaxed(name).map_err(|error| failed(error.to_string()))
 }
 
 fn failed(says: impl Into<String>) -> ResolveError {
