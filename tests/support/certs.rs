@@ -27,17 +27,17 @@ impl Certs {
         })
     }
 
-    /// Those that another program has made in a directory, under the same names.
+    /// Certificates that another program has made in a directory, under the same file names.
     pub fn of(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
-    /// Others, that nobody trusts who trusts these.
+    /// Certificates of another CA, which peers that trust [`Certs::get`] reject.
     pub fn others(dir: &TempDir) -> Self {
         Self::make(dir.path().join("other-certs"))
     }
 
-    /// What `logferry certs` makes of these arguments, beside what is in `dir`.
+    /// Runs `logferry certs` with these arguments; the files that `dir` already has stay.
     pub fn made(dir: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_logferry"));
         let output = command.arg("certs").args(arguments).arg("--out").arg(dir).output().expect("logferry starts");
@@ -51,7 +51,7 @@ impl Certs {
         logferry::internals::config::Fingerprint::of(&facts).to_string()
     }
 
-    /// Puts these files of it into `dir`, each whole, as a careful operator does.
+    /// Replaces these files in `dir`, each atomically, as a careful operator does.
     pub fn put(&self, names: &[&str], dir: &Path) {
         for name in names {
             let aside = dir.join(format!("{name}.new"));
@@ -68,7 +68,7 @@ impl Certs {
         self.dir.join(name).to_str().expect("a path in UTF-8").to_owned()
     }
 
-    /// The key of a forward to `url` that trusts [`Certs::get`]; nothing where it is not TLS.
+    /// The forward's key that makes it trust [`Certs::get`]; empty if `url` is not TLS.
     pub fn trusted(url: &str) -> String {
         let is_tls = url.contains("+tls://") || url.starts_with("https://");
         if is_tls { format!("ca = \"{}\"", Self::get().path("ca.pem")) } else { String::new() }
@@ -97,7 +97,7 @@ impl Certs {
     }
 }
 
-/// A certificate with a key that is not its own, as a thief of certificates has it.
+/// A certificate with a private key that does not belong to it, like a stolen certificate.
 pub fn identity_with_key_of(certs: &Certs, certificate: &str, other: &Certs, key: &str) -> Arc<SingleCertAndKey> {
     let key = rustls::crypto::ring::sign::any_supported_type(&other.key(key)).expect("a key");
     Arc::new(SingleCertAndKey::from(CertifiedKey::new(certs.chain(certificate), key)))

@@ -1,4 +1,4 @@
-//! Collectors: they write down every frame that arrives, and can go away and come back on the same address.
+//! Collectors record every frame that arrives. A test can stop one and start it again on the same address.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -13,14 +13,14 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{Certs, Line, eventually, own_port, shown};
 
-/// How messages are told apart on a stream.
+/// How messages are separated on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     Newline,
     OctetCounting,
 }
 
-/// Ends when it is dropped.
+/// Stops when dropped.
 pub struct Collector {
     address: SocketAddr,
     kind: Kind,
@@ -37,23 +37,23 @@ enum Kind {
 }
 
 enum State {
-    /// The address is held, so that nobody else gets it, and connections are refused.
+    /// The address stays bound, so that no other process gets it, and connections are refused.
     Away(Socket),
     Here {
         listener: Socket,
         threads: Vec<JoinHandle<()>>,
     },
-    /// Between two states.
+    /// A placeholder while the state changes.
     Nowhere,
 }
 
-/// How it behaves.
+/// The collector's behaviour.
 struct Manners {
-    /// Bytes that it reads at once; 0: it hangs.
+    /// Bytes per read; 0: the collector hangs.
     reads: AtomicUsize,
-    /// It does not close a connection whose other end has closed.
+    /// The collector does not close a connection that the relay has closed.
     stays: AtomicBool,
-    /// It reads no more, and its connections are reset.
+    /// The collector stops reading and resets its connections.
     is_dead: AtomicBool,
 }
 
@@ -63,15 +63,15 @@ impl Default for Manners {
     }
 }
 
-/// Bytes that it reads at once where nobody says otherwise.
+/// Bytes per read, unless a test sets another number.
 const READ: usize = 64 * 1024;
-/// How long one that reads slowly pauses after each read.
+/// The pause of a slow collector after each read.
 const SLOWLY: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct Heard {
     frames: Vec<Vec<u8>>,
-    /// Whatever a collector cannot make sense of.
+    /// Protocol errors that the collector has found.
     faults: Vec<String>,
     connections: Vec<TcpStream>,
     accepted: usize,
@@ -84,7 +84,7 @@ impl Collector {
         Self::tcp_away(framing).here()
     }
 
-    /// One that is not up yet.
+    /// A collector that is not up yet.
     pub fn tcp_away(framing: Framing) -> Self {
         Self::away(Kind::Tcp(framing), own_port()).expect("a free port")
     }
@@ -97,19 +97,19 @@ impl Collector {
         Self::away(Kind::Udp, own_port()).expect("a free port").here()
     }
 
-    /// With the certificate of [`Certs`]; with `mutual`, it wants to see one too.
+    /// With the certificate of [`Certs`]; with `mutual`, the collector requires a client certificate.
     pub fn tls(framing: Framing, mutual: bool) -> Self {
         let kind = Kind::Tls(framing, server_config(Certs::get(), mutual));
         Self::away(kind, SocketAddr::new(LOCAL, 0)).expect("a free port").here()
     }
 
-    /// With a certificate that nobody trusts who trusts [`Certs`].
+    /// A collector with a server certificate of this CA. Peers that trust [`Certs::get`] reject the certificate of another CA.
     pub fn tls_of(certs: &Certs) -> Self {
         let kind = Kind::Tls(Framing::OctetCounting, server_config(certs, false));
         Self::away(kind, SocketAddr::new(LOCAL, 0)).expect("a free port").here()
     }
 
-    /// That shows what it likes.
+    /// A collector that shows this certificate.
     pub fn tls_as(identity: Arc<dyn ResolvesServerCert>) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -118,7 +118,7 @@ impl Collector {
         Self::away(kind, SocketAddr::new(LOCAL, 0)).expect("a free port").here()
     }
 
-    /// Several, all on one port of different addresses, as a name sees them; none of them up yet.
+    /// Several collectors on one port and different addresses, as the records of one name list them; none is up yet.
     pub fn on_one_port<const N: usize>(udp: bool, addresses: [IpAddr; N]) -> [Self; N] {
         let kind = if udp { Kind::Udp } else { Kind::Tcp(Framing::OctetCounting) };
         let found = eventually("a port that is free on all addresses", || {
@@ -148,7 +148,7 @@ impl Collector {
         self.address.port()
     }
 
-    /// By its address.
+    /// The URL with the address.
     pub fn url(&self) -> String {
         self.url_as(&match self.address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
@@ -156,7 +156,7 @@ impl Collector {
         })
     }
 
-    /// By a name.
+    /// The URL with a host name.
     pub fn url_as(&self, host: &str) -> String {
         let scheme = match self.kind {
             Kind::Udp => "udp",
@@ -166,7 +166,7 @@ impl Collector {
         format!("{scheme}://{host}:{}", self.port())
     }
 
-    /// Comes up.
+    /// Starts the collector.
     pub fn comes(&mut self) {
         let State::Away(listener) = std::mem::replace(&mut self.state, State::Nowhere) else { panic!("it is here") };
         let (heard, manners, kind) = (self.heard.clone(), self.manners.clone(), self.kind.clone());
@@ -181,39 +181,39 @@ impl Collector {
         self.state = State::Here { listener, threads: vec![thread] };
     }
 
-    /// Takes connections but does not read them: a collector whose disk is stuck. Its kernel takes some more.
+    /// Accepts connections but does not read from them, like a collector whose disk is stuck. The kernel still buffers some data.
     pub fn hangs(&self) {
         self.manners.reads.store(0, Ordering::Relaxed);
     }
 
-    /// Reads again.
+    /// Resumes reading.
     pub fn goes_on(&self) {
         self.manners.reads.store(READ, Ordering::Relaxed);
     }
 
-    /// Reads so many bytes ten times a second.
+    /// Reads `bytes` bytes ten times a second.
     pub fn reads_slowly(&self, bytes: usize) {
         assert!(0 < bytes && bytes < READ);
         self.manners.reads.store(bytes, Ordering::Relaxed);
     }
 
-    /// Does not close a connection that the relay has closed.
+    /// Leaves a connection open after the relay has closed its end.
     pub fn stays(&self) {
         self.manners.stays.store(true, Ordering::Relaxed);
     }
 
-    /// Dies while it hangs: what its kernel has taken and nobody has read is gone, and its connections are reset.
+    /// The collector dies while it hangs: unread data in the kernel's buffers is lost, and connections are reset.
     pub fn goes_unread(&mut self) {
         std::mem::take(&mut self.manners).is_dead.store(true, Ordering::Relaxed);
         for connection in self.heard().connections.drain(..) {
             SockRef::from(&connection).set_linger(Some(Duration::ZERO)).expect("an option of any socket");
-            // Wakes the thread that waits in read, and tells the other end nothing.
+            // Wakes the thread that waits in read, without a signal to the relay.
             let _ = connection.shutdown(Shutdown::Read);
         }
         self.goes();
     }
 
-    /// Dies: its connections end and new ones are refused.
+    /// The collector dies: its connections end and new connections are refused.
     pub fn goes(&mut self) {
         self.ends();
         let held = eventually("its address is free again", || hold(&self.kind, self.address).ok());
@@ -224,21 +224,21 @@ impl Collector {
         let State::Here { listener, threads } = std::mem::replace(&mut self.state, State::Nowhere) else {
             panic!("it is away")
         };
-        // Wakes the thread that waits in accept or recv; for a datagram socket it "fails", and still does.
+        // Wakes the thread that waits in accept or recv. On a datagram socket shutdown returns an error and still wakes the thread.
         let _ = listener.shutdown(Shutdown::Both);
         drop(listener);
         threads.into_iter().for_each(|thread| thread.join().expect("a collector's thread"));
         self.hangs_up();
     }
 
-    /// Ends its connections; new ones are welcome.
+    /// Ends its connections but accepts new ones.
     pub fn hangs_up(&self) {
         for connection in self.heard().connections.drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }
     }
 
-    /// Waits for so many frames and returns all there are.
+    /// Waits for at least `least` frames and returns all frames.
     #[track_caller]
     pub fn frames(&self, least: usize) -> Vec<Vec<u8>> {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -250,7 +250,7 @@ impl Collector {
         heard.frames.clone()
     }
 
-    /// Waits for so many lines of RFC 5424, and there are no more.
+    /// Waits for exactly `count` lines of RFC 5424.
     #[track_caller]
     pub fn lines(&self, count: usize) -> Vec<Line> {
         let frames = self.frames(count);
@@ -263,13 +263,13 @@ impl Collector {
         frames.iter().map(|frame| Line::read(frame)).collect()
     }
 
-    /// The messages of all frames, as text.
+    /// The message texts of all frames.
     pub fn messages(&self) -> Vec<String> {
         let text = |frame: &Vec<u8>| String::from_utf8_lossy(&Line::read(frame).message).into_owned();
         self.heard().frames.iter().map(text).collect()
     }
 
-    /// The messages of all frames, which are numbers.
+    /// The message texts of all frames, as numbers.
     #[track_caller]
     pub fn numbers(&self) -> Vec<usize> {
         self.messages().iter().map(|text| text.parse().expect("a number")).collect()
@@ -289,7 +289,7 @@ impl Collector {
     }
 }
 
-/// Fails unless `0..count` have arrived, each exactly once, at one of them or the other.
+/// Fails unless each of `0..count` has arrived exactly once, at any of the collectors.
 #[track_caller]
 pub fn all_arrived_once(collectors: &[&Collector], count: usize) {
     let arrived = || -> Vec<usize> { collectors.iter().flat_map(|collector| collector.numbers()).collect() };
@@ -313,20 +313,20 @@ fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes an address without listening on it.
+/// Binds an address without listening on it.
 fn hold(kind: &Kind, at: SocketAddr) -> io::Result<Socket> {
     let is_udp = matches!(kind, Kind::Udp);
     let socket = Socket::new(Domain::for_address(at), if is_udp { Type::DGRAM } else { Type::STREAM }, None)?;
     if !is_udp {
         socket.set_reuse_address(true)?;
-        // Small, so that a collector that hangs is noticed before megabytes are on their way.
+        // A small buffer, so that the relay notices a hanging collector before megabytes are in flight.
         socket.set_recv_buffer_size(128 * 1024)?;
     }
     socket.bind(&at.into())?;
     Ok(socket)
 }
 
-/// `mutual`: who connects must show a certificate of our CA.
+/// `mutual`: clients must show a certificate of our CA.
 pub fn server_config(certs: &Certs, mutual: bool) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -344,7 +344,7 @@ pub fn server_config(certs: &Certs, mutual: bool) -> Arc<ServerConfig> {
 
 fn receive(socket: &UdpSocket, heard: &Mutex<Heard>) {
     let mut datagram = vec![0; 65_536];
-    // A socket that was shut down gives empty datagrams, and the relay never sends one.
+    // A socket that was shut down returns empty datagrams; the relay never sends an empty datagram.
     while let Ok(length @ 1..) = socket.recv(&mut datagram) {
         lock(heard).frames.push(datagram[..length].to_vec());
     }
@@ -374,11 +374,11 @@ fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>, manner
             while manners.stays.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // Read to the end: closed, as a collector does. (Dropping is not enough, `connections` has a clone.)
+            // Close the connection after the last byte, as a collector does. Dropping the stream is not enough: `connections` has a clone.
             let _ = own.shutdown(Shutdown::Both);
         }));
     }
-    // Their connections are ended by who ended us.
+    // `ends` closes the connections, so that these threads end.
     drop(threads);
 }
 
@@ -406,7 +406,7 @@ fn read(mut stream: impl Read, framing: Framing, heard: &Mutex<Heard>, manners: 
     }
 }
 
-/// Where the first frame starts and ends, and where the next one starts. Stricter than RFC 6587, on purpose.
+/// The start and the end of the first frame's message, and the start of the next frame. Stricter than RFC 6587, on purpose.
 fn frame(held: &[u8], framing: Framing, heard: &Mutex<Heard>) -> Option<(usize, usize, usize)> {
     match framing {
         Framing::Newline => held.iter().position(|byte| *byte == b'\n').map(|end| (0, end, end + 1)),

@@ -1,4 +1,4 @@
-//! The corpus: messages as a real engine sent them, and what `index.tsv` says of each.
+//! The corpus: messages as a real Docker engine sent them, and the values that `index.tsv` expects of each.
 
 use std::collections::HashMap;
 use std::fs;
@@ -38,7 +38,7 @@ impl Row {
     }
 }
 
-/// All of it, in the index's order.
+/// All rows, in the index's order.
 pub fn rows() -> Vec<Row> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let files = fs::read_dir(&folder)
@@ -55,7 +55,7 @@ pub fn rows() -> Vec<Row> {
             let text = |name: &str| String::from_utf8(bytes(name)).unwrap();
             let number = |name: &str| fields[name].parse::<usize>().unwrap();
             let file = fs::read(folder.join(fields["file"])).unwrap();
-            // A message can be one dash; its length says that it is one.
+            // A message can be a single dash; its length distinguishes it from an empty field.
             let message =
                 if number("exp_message_len") == 0 { Vec::new() } else { unescape(fields["exp_message"].as_bytes()) };
             assert_eq!(message.len(), number("exp_message_len"), "{}", fields["file"]);

@@ -1,4 +1,4 @@
-//! What a relay has open when nothing happens, so that a test can say that nothing was left behind; and how it has few.
+//! A relay's open descriptors while it is idle, so that a test can prove that none leaks; and relays with a low descriptor limit.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,38 +11,38 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Relay, eventually};
 
-/// What a spool's files are called here.
+/// The kind under which a spool's files are counted.
 const SEGMENT: &str = "segment";
 
-/// Looks in a row that find the same, until it is believed.
+/// Identical looks in a row before a result is accepted.
 const BELIEVED: usize = 20;
 
-/// Segments that one look may find more than another: the writer's, one for each of a few forwards, and on a busy disk those that are
-/// deleted and wait for the next sync, which an ordinary user cannot tell from others.
+/// Segments by which two counts may differ: the writer's segment, one for each of a few forwards, and on a busy disk deleted segments that
+/// stay open until the next sync. An unprivileged user cannot tell them from other descriptors.
 const SEGMENTS: u64 = 8;
 
-/// Where strangers come from: more addresses than the share of one would need.
+/// Number of source addresses: more than the limit per address requires.
 const ADDRESSES: usize = 16;
-/// How long one waits for the kernel, whose queue is full where nobody accepts.
+/// Patience with the kernel, whose queue is full if the relay does not accept.
 const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Descriptors {
-    /// By what they are, sorted: the names of files, and of sockets and the like that they are some. Without directories,
-    /// which are only open to be synced. A spool's segments count as one: where one ends is no news.
+    /// The kinds of the descriptors, sorted: names of files; for sockets and the like only their type. Directories are left out, because
+    /// the relay opens them only to sync them. All segments of a spool count as one: their number changes in normal operation.
     Kinds(Vec<String>),
-    /// How many, as the relay exports it. All there is for a user who is not root, since the relay closes `/proc/PID/fd`.
+    /// The number of descriptors, from the relay's metrics. Only root can read more, since the relay closes `/proc/PID/fd`.
     Count(u64),
 }
 
 impl Descriptors {
-    /// Waits until look after look finds what the last one found. What was closed last takes a moment.
+    /// Waits until [`BELIEVED`] looks in a row agree. A descriptor that was just closed takes a moment to disappear.
     #[track_caller]
     pub fn of(relay: &Relay) -> Self {
         let (mut last, mut same) = (None, 0);
         eventually("the same descriptors, look after look", || {
             let now = Self::now(relay);
-            // A segment that was deleted stays open until the next sync.
+            // A deleted segment stays open until the next sync.
             let is_done = !matches!(&now, Self::Kinds(kinds) if kinds.iter().any(|kind| kind.ends_with("(deleted)")));
             let now = Some(now);
             same = if is_done && now == last { same + 1 } else { 0 };
@@ -51,7 +51,7 @@ impl Descriptors {
         })
     }
 
-    /// Nothing is left behind of what came after `self`.
+    /// Fails if `later` has descriptors that `self` has not.
     #[track_caller]
     pub fn are_all_of(&self, later: &Self) {
         match (self, later) {
@@ -71,7 +71,7 @@ impl Descriptors {
             }
             Err(error) => panic!("the relay runs: {error}"),
         };
-        // One that was closed since then is not there any more.
+        // A descriptor that was closed since the directory was listed has no link any more.
         let targets = open.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
         let mut kinds: Vec<String> = targets.filter(|target| !target.is_dir()).map(|target| kind(&target)).collect();
         kinds.sort();
@@ -80,14 +80,14 @@ impl Descriptors {
     }
 }
 
-/// `socket:[7]` is a socket, and a spool's segments come and go.
+/// The descriptor's kind: `socket:[7]` is a socket, and all segments are one kind.
 fn kind(target: &Path) -> String {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let is_segment = target.extension().is_some_and(|end| end == "seg");
     if is_segment { SEGMENT.to_owned() } else { name.split(':').next().unwrap_or_default().to_owned() }
 }
 
-/// A command whose process may not open more files than that, and may not raise the limit.
+/// The command with a hard limit of `most` open files.
 pub fn with_files(most: usize, command: &Command) -> Command {
     let mut limited = Command::new("sh");
     limited.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(command.get_program());
@@ -96,8 +96,7 @@ pub fn with_files(most: usize, command: &Command) -> Command {
     limited
 }
 
-/// Connections that say nothing: so many, or as many as the kernel takes for whoever is there. One that is reset at once was taken
-/// and refused, and is not among them.
+/// Silent connections: `most` of them, or as many as the kernel accepts. Connections that the relay resets at once are not counted.
 pub fn strangers(to: SocketAddr, most: usize) -> Vec<TcpStream> {
     let silent = |number: usize| {
         let from = IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1 + (number % ADDRESSES) as u8));

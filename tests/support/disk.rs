@@ -1,4 +1,4 @@
-//! File systems of a test's own: small ones, a device that has less room than it promises, one that can be frozen.
+//! File systems for one test: small file systems, a device that has less room than it promises, a file system that can be frozen.
 
 use std::fs;
 use std::io::Write;
@@ -11,11 +11,11 @@ use nix::libc::{major, minor};
 use super::hanging_reads::HangingReads;
 use super::{Setup, installed, root_can, skip};
 
-/// A file system of its own below a setup's directory.
+/// A separate file system below a setup's directory.
 pub struct Disk(PathBuf);
 
 impl Disk {
-    /// `None`: this takes root, and the test said that it was skipped.
+    /// `None`: this requires root, and the test reported that it was skipped.
     pub fn mount(at: &Path, size: &str) -> Option<Self> {
         if !root_can("mount a small disk") {
             return None;
@@ -30,7 +30,7 @@ impl Disk {
         self.run(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0));
     }
 
-    /// Fills it to the last byte with something that is not ours; returns what gives the room back.
+    /// Fills the file system to the last byte with a file that is not the relay's; deleting the returned file frees the room.
     pub fn fill(&self) -> PathBuf {
         let path = self.0.join("somebody-else");
         let mut file = fs::File::create(&path).expect("a file");
@@ -47,23 +47,23 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a relay of a test that failed may still be at it.
+        // Lazily: the relay of a failed test may still use the file system.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 
 /// A device with a file system on it.
 pub struct Device {
-    // In the order in which they have to go.
+    // In the order in which they must be unmounted.
     disk: Disk,
     image: PathBuf,
-    /// Of one that promises more room than it has: what it has.
+    /// The smaller disk below a device that promises more room than it has.
     below: Option<Disk>,
 }
 
 impl Device {
-    /// As a setup's spool, one that promises more room than it has, as a thin volume does. Beyond its room writes fail when they
-    /// are synced, and then the kernel makes the file system read-only. `features` are ext4's. `None`: see [`Disk::mount`].
+    /// Mounts, as a setup's spool, a device that promises more room than it has, like a thin volume. Writes beyond the real room fail when
+    /// they are synced, and then the kernel remounts the file system read-only. `features` are ext4's. `None`: see [`Disk::mount`].
     pub fn mount(setup: &Setup, features: &str) -> Option<Self> {
         can_be_made()?;
         let below = Disk::mount(&setup.path("below"), "6m")?;
@@ -71,12 +71,12 @@ impl Device {
         Some(Self::made(setup.dir().path(), image, Some(below), 32 << 20, features))
     }
 
-    /// As a setup's spool, with all the room it promises. `None`: see [`Disk::mount`].
+    /// Mounts, as a setup's spool, a device that has all the room it promises. `None`: see [`Disk::mount`].
     pub fn with_room(setup: &Setup, bytes: u64) -> Option<Self> {
         Self::with_room_in(setup.dir().path(), bytes)
     }
 
-    /// The same as the `spool` of any directory.
+    /// Mounts a device as the `spool` of any directory.
     pub fn with_room_in(dir: &Path, bytes: u64) -> Option<Self> {
         can_be_made()?;
         root_can("mount a disk").then(|| Self::made(dir, dir.join("image"), None, bytes, "has_journal"))
@@ -92,20 +92,20 @@ impl Device {
         device
     }
 
-    /// Whatever is written to it hangs, until what is returned is dropped.
+    /// Writes hang until the returned value is dropped.
     #[must_use]
     pub fn freeze(&self) -> Frozen {
         self.disk.run(Command::new("fsfreeze").arg("--freeze").arg(&self.disk.0));
         Frozen(self.disk.0.clone())
     }
 
-    /// Whatever this process reads of it hangs, until what is returned is dropped. `None`: see [`HangingReads::of`].
+    /// Reads of this process hang until the returned value is dropped. `None`: see [`HangingReads::of`].
     pub fn reads_hang(&self, process: u32) -> Option<HangingReads> {
         let found = fs::metadata(&self.disk.0).expect("a file system").dev();
         HangingReads::of(process, &self.disk.0, &format!("{}:{}", major(found), minor(found)))
     }
 
-    /// It gets the room that it promised, and is mounted anew. Nothing may be at work on it.
+    /// Gives the device the room that it promised, and mounts it again. No process may use the file system.
     pub fn gets_room(&self) {
         self.disk.run(Command::new("umount").arg(&self.disk.0));
         let below = self.below();
@@ -113,7 +113,7 @@ impl Device {
         self.attach();
     }
 
-    /// What lies from the middle of `file` on cannot be read any more. Nothing may be at work on it.
+    /// Makes the second half of `file` unreadable. No process may use the file system.
     pub fn loses_the_end_of(&self, file: &Path) {
         let middle = fs::metadata(file).expect("a file").len() / 4096 / 2;
         let name = file.file_name().expect("a name").to_string_lossy();
@@ -121,7 +121,8 @@ impl Device {
         let found = Command::new("debugfs").args(["-R", &format!("bmap /{name} {middle}")]).arg(&self.image).output();
         let block = String::from_utf8(found.expect("debugfs comes with mkfs.ext4").stdout).expect("a number");
         let block: u64 = block.trim().parse().expect("a number");
-        // Mounted first, which looks at its length; filled then, or a write could bring back what is behind the cut.
+        // Attach first, because attaching checks the image's length. Then cut the image off; then fill the disk, or a write could restore
+        // the lost part.
         self.attach();
         fs::File::options().write(true).open(&self.image).expect("the image").set_len(block * 4096).expect("cut off");
         self.below().fill();
@@ -146,7 +147,7 @@ fn can_be_made() -> Option<()> {
     has_loop.then_some(())
 }
 
-/// A file system that takes no write.
+/// A file system that blocks every write.
 pub struct Frozen(PathBuf);
 
 impl Drop for Frozen {

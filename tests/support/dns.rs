@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::program::{Program, SIGHUP};
 use super::{eventually, installed};
 
-/// The name all collectors are reached by. `.test` never exists outside (RFC 6761).
+/// The name of all collectors. `.test` never exists outside (RFC 6761).
 pub const NAME: &str = "collector.test";
 
 pub struct NameServer {
@@ -22,7 +22,7 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Knows [`NAME`] by these addresses; by none of them, it does not exist. `None`: dnsmasq is not installed.
+    /// A server that resolves [`NAME`] to these addresses. Without addresses the name does not exist. `None`: dnsmasq is not installed.
     pub fn start(addresses: &[&str]) -> Option<Self> {
         Self::start_on(addresses, || UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok())
     }
@@ -40,7 +40,7 @@ impl NameServer {
         let dnsmasq = installed("dnsmasq", "dnsmasq-base")?;
         let dir = TempDir::new().expect("a directory");
         write_hosts(&dir.path().join("hosts"), addresses);
-        // Somebody else may take the port between the asking and the taking.
+        // Another process may take the port between the check and the bind.
         let (program, address) = eventually("dnsmasq is up", || {
             let address = free()?;
             let mut program = Program::start(&mut command(&dnsmasq, address, &dir.path().join("hosts")));
@@ -56,12 +56,12 @@ impl NameServer {
         self.address
     }
 
-    /// The section of a relay's config that makes it ask here, with a TTL for impatient tests.
+    /// A relay's config section that uses this server, with short TTLs for impatient tests.
     pub fn section(&self) -> String {
         format!("[resolve]\nnameservers = \"{}\"\nmin-ttl = \"100ms\"\nmax-ttl = \"100ms\"", self.address)
     }
 
-    /// From now on the name has these addresses. Returns when the server says so.
+    /// Changes the addresses of the name. Returns when the server answers with them.
     pub fn points_to(&self, addresses: &[&str]) {
         write_hosts(&self.dir.path().join("hosts"), addresses);
         self.program.signal(SIGHUP);
@@ -70,7 +70,7 @@ impl NameServer {
         });
     }
 
-    /// Points to exactly one other IPv4 address.
+    /// Changes the name to exactly one other IPv4 address.
     pub fn moves_to(&self, address: &str) {
         let bytes: std::net::Ipv4Addr = address.parse().expect("an IPv4 address");
         write_hosts(&self.dir.path().join("hosts"), &[address]);
@@ -80,7 +80,7 @@ impl NameServer {
         });
     }
 
-    /// Whether it still runs.
+    /// Kills the server.
     pub fn dies(&mut self) {
         self.program.kill();
     }
@@ -99,13 +99,13 @@ fn command(dnsmasq: &PathBuf, address: SocketAddr, hosts: &Path) -> Command {
     command.args(["--local=/test/", "--local-ttl=1", "--cache-size=0"]);
     command.arg(format!("--port={}", address.port())).arg(format!("--addn-hosts={}", hosts.display()));
     if nix::unistd::geteuid().is_root() {
-        // It would become `nobody`, who cannot read the hosts file again.
+        // By default dnsmasq changes to `nobody`, which cannot read the hosts file again.
         command.arg("--user=root").arg("--group=root");
     }
     command
 }
 
-/// How many addresses of either family the name has; nothing if nobody answers.
+/// The number of addresses of the name, of both families; `None` if the server does not answer.
 fn ask(server: SocketAddr) -> Option<u16> {
     let answers = |kind| Some(u16::from_be_bytes(query(server, kind)?.get(6..8)?.try_into().ok()?));
     Some(answers(1)? + answers(28)?)

@@ -30,14 +30,14 @@ pub struct Docker {
     pub id: String,
     /// 30 is stdout, 27 stderr, both of facility `daemon`.
     pub pri: u8,
-    /// When it says everything it says: an engine in UTC.
+    /// The time of every message, from an engine in UTC.
     at: DateTime<Utc>,
 }
 
 /// The host the engine runs on, and dockerd's process.
 pub const HOST: &str = "docker-host-1";
 pub const DOCKERD: &str = "23223";
-/// What the relay is called, for formats that name no host.
+/// The relay's host name, for formats that carry no host.
 pub const RELAY: &str = "relay-1";
 
 impl Docker {
@@ -77,7 +77,7 @@ impl Docker {
         self.at.format(form).to_string()
     }
 
-    /// The same for RFC 3164 on the way out.
+    /// The time of a message in RFC 3164 on the way out.
     pub fn bsd_stamp(&self) -> String {
         self.at.format("%b %e %H:%M:%S").to_string()
     }
@@ -97,7 +97,7 @@ impl Docker {
     }
 }
 
-/// What containers print that relays have stumbled over, ours or others'.
+/// Container output that relays have failed on, ours or others.
 pub fn hard_texts() -> Vec<Vec<u8>> {
     let mut texts: Vec<Vec<u8>> = [
         &b"hello from stdout"[..],
@@ -129,7 +129,7 @@ pub fn hard_texts() -> Vec<Vec<u8>> {
     ]
     .map(<[u8]>::to_vec)
     .into();
-    // As long as Docker makes them.
+    // The longest message that Docker sends.
     texts.push((0..16_384_u32).map(|at| b"0123456789abcdef "[at as usize % 17]).collect());
     texts
 }

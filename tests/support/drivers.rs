@@ -1,4 +1,5 @@
-//! tests/corpus-drivers: what Docker's other drivers sent, and what `index.tsv` says of each message. Its README has the columns.
+//! tests/corpus-drivers: messages of Docker's other logging drivers, and the values that `index.tsv` expects of each. Its README has the
+//! columns.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -15,7 +16,7 @@ pub struct Sent {
     columns: HashMap<String, String>,
 }
 
-/// What was sent on one connection, or by one socket: a file of the corpus.
+/// The bytes of one connection or of one socket: a file of the corpus.
 pub struct Recording {
     pub file: String,
     pub messages: Vec<Sent>,
@@ -25,7 +26,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus-drivers")
 }
 
-/// All whose name begins so, in the index's order: at least `least`.
+/// All recordings whose name begins with `prefix`, in the index's order. Fails on fewer than `least`.
 pub fn recordings(prefix: &str, least: usize) -> Vec<Recording> {
     let index = fs::read_to_string(folder().join("index.tsv")).expect("the index");
     let mut lines = index.split_terminator('\n');
@@ -54,7 +55,7 @@ impl Recording {
         self.messages[0].of("transport") == "udp"
     }
 
-    /// All of it, as one connection sent it.
+    /// All messages, as one connection sent them.
     pub fn stream(&self) -> Vec<u8> {
         self.messages.iter().flat_map(|sent| sent.bytes.clone()).collect()
     }
@@ -65,7 +66,7 @@ impl Sent {
         &self.columns[column]
     }
 
-    /// What a correct reader makes of it; empty where there is none.
+    /// The value that a correct reader finds; empty if the column has none.
     pub fn expected(&self, column: &str) -> Vec<u8> {
         let text = self.of(column);
         if text == "-" && column != "exp_message" { Vec::new() } else { unescape(text.as_bytes()) }
@@ -75,7 +76,7 @@ impl Sent {
         String::from_utf8(self.expected(column)).expect("UTF-8")
     }
 
-    /// Further fields.
+    /// Additional fields.
     pub fn extra(&self) -> BTreeMap<String, Value> {
         match self.of("exp_extra") {
             "-" => BTreeMap::new(),
@@ -83,7 +84,7 @@ impl Sent {
         }
     }
 
-    /// One after the other.
+    /// The datagrams, in order.
     pub fn datagrams(&self) -> Vec<&[u8]> {
         let mut rest = &self.bytes[..];
         let cut = |length: &str| {

@@ -1,4 +1,4 @@
-//! A container that goes on talking while things happen.
+//! A container that keeps printing while a test does other things.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Docker, Door, Format, eventually};
 
-/// Numbered messages that flow until they are asked to stop.
+/// Numbered messages that flow until the test ends them.
 pub struct Flow {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
@@ -31,7 +31,7 @@ impl Flow {
         Self { stop, sent, thread }
     }
 
-    /// Waits for so many more.
+    /// Waits for `more` further messages.
     pub fn goes_on(&self, more: usize) {
         let goal = self.sent.load(Ordering::Relaxed) + more;
         eventually("more is sent", || (self.sent.load(Ordering::Relaxed) >= goal).then_some(()));
@@ -41,7 +41,7 @@ impl Flow {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// How many there were.
+    /// Stops the flow and returns the number of messages sent.
     pub fn ends(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the relay takes everything");

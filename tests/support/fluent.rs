@@ -1,4 +1,4 @@
-//! The Forward protocol as its senders speak it: arrays of msgpack, and somebody who waits for their answers. Shares no code with the
+//! The Forward protocol from the sender's side: arrays of msgpack, and a peer that waits for the relay's answers. Shares no code with the
 //! relay.
 
 use std::io::{ErrorKind, Read, Write};
@@ -91,7 +91,7 @@ impl Value {
         out
     }
 
-    /// The value that some bytes begin with, and what is behind it. `None`: it is not whole.
+    /// The first value of these bytes, and the rest. `None`: the value is incomplete.
     #[track_caller]
     pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (&first, rest) = bytes.split_first()?;
@@ -134,7 +134,7 @@ impl Value {
             0xcb => number(8).map(|(bits, rest)| (Self::Float(f64::from_bits(bits)), rest))?,
             0xcc..=0xcf => number(1 << (first - 0xcc)).map(|(value, rest)| (Self::Int(value as i64), rest))?,
             0xd0..=0xd3 => signed(number(1 << (first - 0xd0))?, 8 << (first - 0xd0)),
-            // EventTime, of the type 0.
+            // EventTime: extension type 0.
             0xd7 => {
                 assert_eq!(rest.first().copied().unwrap_or_default(), 0, "the type of a time");
                 let time: &[u8; 8] = rest.get(1..9)?.try_into().expect("8 bytes");
@@ -153,7 +153,7 @@ impl Value {
     }
 }
 
-/// SHA-512 of these parts end to end, in lower-case digits.
+/// SHA-512 of the concatenated parts, in lower-case hexadecimal digits.
 pub fn digest(parts: &[&[u8]]) -> String {
     let all = ring::digest::digest(&ring::digest::SHA512, &parts.concat());
     all.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -163,13 +163,13 @@ pub fn map<V: Into<Value>>(pairs: impl IntoIterator<Item = (&'static str, V)>) -
     Value::Map(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
 }
 
-/// The tag of a container, as templates of ours read it.
+/// A container's tag, in the form that our templates expect.
 pub const TAG: &str = "registry.local:5000/team/app:1.25/web/2a9052a5c36e";
 pub const ID: &str = "2a9052a5c36e0123456789abcdef0123456789abcdef0123456789abcdef0123";
-/// When everything is said that is said here: 2026-11-28T21:37:21.250000007Z.
+/// The time of all messages here: 2026-11-28T21:37:21.250000007Z.
 pub const TIME: Value = Value::Time(1_795_901_841, 250_000_007);
 
-/// What a container says, as Docker's driver has it: `source` is stdout or stderr.
+/// A container's output as a record of Docker's driver: `source` is stdout or stderr.
 pub fn said(source: &str, text: &[u8]) -> Value {
     let pairs: [(_, &[u8]); 4] =
         [("container_name", b"/web"), ("source", source.as_bytes()), ("log", text), ("container_id", ID.as_bytes())];
@@ -182,19 +182,19 @@ pub fn message(tag: &str, record: Value, chunk: Option<&str>) -> Vec<u8> {
     Value::Array(vec![tag.into(), TIME, record, option]).bytes()
 }
 
-/// A line of the container with [`TAG`], which asks for an answer where it has a chunk.
+/// A line of the container with [`TAG`]. With a chunk, it requests an acknowledgement.
 pub fn line(text: impl AsRef<[u8]>, chunk: Option<&str>) -> Vec<u8> {
     message(TAG, said("stdout", text.as_ref()), chunk)
 }
 
-/// `[tag, [[time, record], …], {chunk}?]`, two elements where nobody asks.
+/// `[tag, [[time, record], …], {chunk}?]`; two elements without a chunk.
 pub fn forward(tag: &str, records: impl IntoIterator<Item = Value>, chunk: Option<&str>) -> Vec<u8> {
     let entries = records.into_iter().map(|record| Value::Array(vec![TIME, record])).collect();
     let option = chunk.map(|chunk| map([("chunk", chunk)]));
     Value::Array([tag.into(), Value::Array(entries)].into_iter().chain(option).collect()).bytes()
 }
 
-/// The same with entries end to end, in gzip if that is wanted.
+/// A PackedForward message: the entries are concatenated msgpack, optionally compressed with gzip.
 pub fn packed(tag: &str, records: impl IntoIterator<Item = Value>, gzip: bool, chunk: &str) -> Vec<u8> {
     let entries = records.into_iter().flat_map(|record| Value::Array(vec![TIME, record]).bytes()).collect::<Vec<_>>();
     let compressed = if gzip { "gzip" } else { "text" };
@@ -209,7 +209,7 @@ pub fn zipped(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// The other end is the relay.
+/// A sender; the relay is the other end.
 pub struct FluentPeer(Wire);
 
 impl FluentPeer {
@@ -231,7 +231,7 @@ impl FluentPeer {
         self.0.send(bytes);
     }
 
-    /// Whether the relay, or its kernel, has taken it.
+    /// Sends bytes. False: the connection is broken. True does not mean that the relay has read them.
     pub fn tries(&mut self, bytes: &[u8]) -> bool {
         match &mut self.0 {
             Wire::Tcp(stream) => stream.write_all(bytes),
@@ -242,7 +242,7 @@ impl FluentPeer {
         .is_ok()
     }
 
-    /// Waits for the answer to this chunk. False: the connection has ended instead. Anything else is no answer.
+    /// Waits for the acknowledgement of this chunk. False: the connection has ended. Any other answer fails the test.
     #[track_caller]
     pub fn hears(&mut self, chunk: &str) -> bool {
         let expected = Value::Map(vec![("ack".into(), chunk.into())]).bytes();
@@ -261,14 +261,14 @@ impl FluentPeer {
         true
     }
 
-    /// Sends an array that asks for an answer, and waits for it.
+    /// Sends an array that requests an acknowledgement, and waits for it.
     #[track_caller]
     pub fn asks(&mut self, array: &[u8], chunk: &str) -> bool {
         self.tries(array) && self.hears(chunk)
     }
 
-    /// Shows that it has the key, and is this user with this password, as version 1 of the specification has it; and that the relay has
-    /// the key. An error: what the relay says to it, before it ends the connection.
+    /// Authenticates with the shared key and optionally user and password, by version 1 of the specification, and checks that the relay has
+    /// the key. An error: the relay's reason, after which it ends the connection.
     #[track_caller]
     pub fn shakes_hands(&mut self, key: &str, user: Option<(&str, &str)>) -> Result<(), String> {
         const HOST: &[u8] = b"sender-1";
@@ -285,7 +285,7 @@ impl FluentPeer {
         self.hears_pong(|host| digest(&[SALT, host, &nonce, key.as_bytes()]))
     }
 
-    /// What the relay says first: its nonce, and its salt for passwords.
+    /// The relay's HELO: its nonce, and its salt for passwords.
     #[track_caller]
     pub fn hears_hello(&mut self) -> (Vec<u8>, Vec<u8>) {
         let Value::Array(hello) = self.hears_value() else { panic!("no array") };
@@ -312,7 +312,7 @@ impl FluentPeer {
         Ok(())
     }
 
-    /// One value, which comes in one piece: Fluent Bit reads once, and not more.
+    /// One value, which must come in a single read, because Fluent Bit reads only once.
     #[track_caller]
     fn hears_value(&mut self) -> Value {
         let mut heard = [0; 1023];
@@ -322,7 +322,7 @@ impl FluentPeer {
         value
     }
 
-    /// Waits until the relay has ended the connection, and it has said nothing more.
+    /// Fails unless the relay ends the connection without another word.
     #[track_caller]
     pub fn is_over(&mut self) {
         let mut heard = [0; 64];
@@ -330,14 +330,14 @@ impl FluentPeer {
         assert_eq!(length, 0, "{}", shown(&heard[..length]));
     }
 
-    /// The same, and it has said so with a reset: that is the only thing that Docker's driver notices.
+    /// Fails unless the relay resets the connection: Docker's driver notices nothing else.
     #[track_caller]
     pub fn is_reset(&mut self) {
         let read = self.0.read(&mut [0; 64]);
         assert!(read.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset), "{read:?}");
     }
 
-    /// Says that nothing more comes, and waits until the relay has read all of it.
+    /// Half-closes the connection, and waits until the relay has read everything.
     #[track_caller]
     pub fn leaves(mut self) {
         match &mut self.0 {

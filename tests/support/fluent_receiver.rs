@@ -1,5 +1,5 @@
-//! A receiver of the Forward protocol that answers what a test wants. Strict: what no real one would take, and what the specification does
-//! not have, ends the test. Shares no code with the relay.
+//! A receiver of the Forward protocol whose answers the test chooses. Strict: input that no real receiver accepts, or that is not in the
+//! specification, fails the test. Shares no code with the relay.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::fluent::Value;
 use super::{PATIENCE, eventually, own_port};
 
-/// A receiver that takes connections when it is told to.
+/// A receiver that accepts connections on demand.
 pub struct FluentReceiver(TcpListener);
 
-/// The other end is the relay.
+/// A connection; the relay is the other end.
 pub struct ReceiverPeer {
     stream: TcpStream,
     held: Vec<u8>,
 }
 
-/// A chunk, as `[tag, bin, {chunk, size}]` has it.
+/// A chunk: `[tag, bin, {chunk, size}]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
     pub tag: String,
@@ -47,7 +47,7 @@ impl FluentReceiver {
         Self::begins(eventually("the relay connects", || self.0.accept().ok()).0)
     }
 
-    /// The next connection, where one comes before it is over.
+    /// The next connection; `None` if `is_over` is set first.
     pub fn accepts_unless(&self, is_over: &AtomicBool) -> Option<ReceiverPeer> {
         let next = || match self.0.accept() {
             Ok((stream, _)) => Some(Some(stream)),
@@ -103,13 +103,13 @@ impl ReceiverPeer {
         self.says(&Value::Map(vec![("ack".into(), (&*chunk.name).into())]));
     }
 
-    /// As [`acknowledges`](Self::acknowledges), where the relay may have ended the connection: whether it has not.
+    /// As [`acknowledges`](Self::acknowledges), but the relay may have ended the connection. False: it has.
     pub fn acknowledged(&mut self, chunk: &Chunk) -> bool {
         let answer = Value::Map(vec![("ack".into(), (&*chunk.name).into())]);
         self.stream.write_all(&answer.bytes()).is_ok()
     }
 
-    /// Takes lines, and answers, until `count` are there; returns the numbers that they say, in the order in which they came.
+    /// Reads and acknowledges lines until `count` have come; returns their numbers in the order of arrival.
     #[track_caller]
     pub fn takes(&mut self, count: usize) -> Vec<usize> {
         let mut numbers = Vec::new();
@@ -157,7 +157,7 @@ impl Chunk {
         Self { tag: String::from_utf8(tag.clone()).expect("UTF-8"), name, entries: read }
     }
 
-    /// The messages.
+    /// The messages' texts.
     pub fn texts(&self) -> Vec<String> {
         let text = |(_, record): &(Value, Vec<(String, Value)>)| {
             let log = record.iter().find(|(key, _)| key == "log").expect("a message");
@@ -166,7 +166,7 @@ impl Chunk {
         self.entries.iter().map(text).collect()
     }
 
-    /// The messages, which are numbers.
+    /// The messages' texts, as numbers.
     #[track_caller]
     pub fn numbers(&self) -> Vec<usize> {
         self.texts().iter().map(|text| text.parse().expect("a number")).collect()

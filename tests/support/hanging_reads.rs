@@ -1,5 +1,5 @@
-//! A disk that hangs when it is read, for one process: what the kernel has in no memory does not come. It is asked to let
-//! one byte a second through, which is how control groups say "nothing".
+//! A disk whose reads hang for one process, unless the page cache has the data. The limit is one byte a second, the lowest that control
+//! groups take.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::{root_can, skip};
 
-/// The file of a group that limits a device, and what is written into it.
+/// A control group's file that limits a device, and the text for that file.
 struct Limit {
     file: &'static str,
     hangs: String,
     goes_on: String,
 }
 
-/// Reads go on when this is dropped.
+/// Dropping this lets reads continue.
 pub struct HangingReads {
     parent: PathBuf,
     group: PathBuf,
@@ -24,8 +24,8 @@ pub struct HangingReads {
 }
 
 impl HangingReads {
-    /// What this process reads from the files in `dir` hangs; `device` is the file system's, `MAJOR:MINOR`. `None`: this takes
-    /// root and a kernel that lets groups of processes be limited, and the test said that it was skipped.
+    /// Makes this process's reads of the files in `dir` hang; `device` is the file system's, `MAJOR:MINOR`. `None`: this requires root and
+    /// a kernel with the control group's `io` controller, and the test reported that it was skipped.
     pub fn of(process: u32, dir: &Path, device: &str) -> Option<Self> {
         if !root_can("limit what a process reads") {
             return None;
@@ -36,7 +36,7 @@ impl HangingReads {
             (v1, Limit { file: "blkio.throttle.read_bps_device", hangs, goes_on })
         } else {
             let root = Path::new("/sys/fs/cgroup");
-            // It may be so already, or not be ours to say.
+            // The controller may be enabled already, or this process may not be allowed to enable it.
             let _ = fs::write(root.join("cgroup.subtree_control"), "+io");
             let [hangs, goes_on] = ["1", "max"].map(|bytes| format!("{device} rbps={bytes}"));
             (root, Limit { file: "io.max", hangs, goes_on })
@@ -50,7 +50,7 @@ impl HangingReads {
         }
         let hanging = Self { parent: parent.to_owned(), group, limit, process };
         hanging.moves_to(&hanging.group).expect("the process runs");
-        // What is in memory need not be read. The end of a file stays there, for who writes on it.
+        // Cached data needs no read, so drop it. The end of a file that is being written stays in memory.
         for entry in fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry")) {
             if entry.path().is_file() {
                 let file = File::open(entry.path()).expect("a file");
@@ -70,7 +70,7 @@ impl HangingReads {
 impl Drop for HangingReads {
     fn drop(&mut self) {
         let _ = fs::write(self.group.join(self.limit.file), &self.limit.goes_on);
-        // It may have ended.
+        // The process may have ended.
         let _ = self.moves_to(&self.parent);
         let _ = fs::remove_dir(&self.group);
     }

@@ -1,4 +1,4 @@
-//! Addresses and ports that are ours, also while nobody listens.
+//! Addresses and ports that stay reserved while no program listens on them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -8,22 +8,21 @@ use socket2::{Domain, Socket, Type};
 
 use super::eventually;
 
-/// An address of loopback that nothing else in this process has: a relay of another test may still try a port at which
-/// its collector was.
+/// A loopback address that no other test in this process has. On a shared address, the relay of another test could still try the port of
+/// its former collector.
 pub fn own_address() -> IpAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(127, 18, high, low))
 }
 
-/// A port of it that nobody has.
+/// A fresh address with port 0, so that the kernel chooses a port.
 pub fn own_port() -> SocketAddr {
     SocketAddr::new(own_address(), 0)
 }
 
-/// A port that is ours on each of these addresses for as long as this lives. A program that reuses addresses, as all
-/// that listen on TCP do, can listen there and go and come back; nobody else gets it, and while nobody listens
-/// connections are refused.
+/// A port that is reserved on each of these addresses for as long as this lives. A program that reuses addresses, as all TCP listeners do,
+/// can bind it repeatedly. No other program gets the port, and connections are refused while no program listens.
 pub struct Held {
     port: u16,
     _sockets: Vec<Socket>,
@@ -56,13 +55,13 @@ impl Held {
     }
 }
 
-/// A port of UDP cannot be held for somebody else. This one is below those that the kernel gives to whoever asks for any
-/// (`net.ipv4.ip_local_port_range`), and given once in a process.
+/// A UDP port cannot be reserved for another program. This port is below the range from which the kernel chooses ports
+/// (`net.ipv4.ip_local_port_range`), and a process uses it only once.
 fn of_nobody(ips: &[IpAddr]) -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Two processes start at different places.
+    // Two processes start at different ports.
     let start = (std::process::id() % u32::from(COUNT)) as u16;
     eventually("a port of UDP that is free on all addresses", || {
         let port = FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;

@@ -1,4 +1,4 @@
-//! What a browser or a script gets from the relay's admin port, and the browser.
+//! HTTP answers of the relay's admin port, and a real browser.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,13 +14,13 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Asks for `path` by the address itself.
+/// Requests `path` with the address as the host.
 #[track_caller]
 pub fn get(relay: &Relay, path: &str) -> Answer {
     get_by(relay.admin(), &relay.admin().to_string(), path)
 }
 
-/// Asks by some name.
+/// Requests `path` with another `Host`.
 #[track_caller]
 pub fn get_by(admin: SocketAddr, host: &str, path: &str) -> Answer {
     let mut stream = TcpStream::connect(admin).expect("the admin port accepts");
@@ -33,7 +33,7 @@ pub fn get_by(admin: SocketAddr, host: &str, path: &str) -> Answer {
     Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
 }
 
-/// A connection that sends one request after the other, and waits for the answers.
+/// A connection that sends requests one by one, and waits for each answer.
 pub struct HttpPeer(Wire);
 
 impl HttpPeer {
@@ -51,7 +51,7 @@ impl HttpPeer {
         self.0.send(bytes);
     }
 
-    /// Sends them, if the connection still takes them.
+    /// Sends bytes. False: the connection is broken.
     pub fn tries(&mut self, bytes: &[u8]) -> bool {
         let Wire::Tcp(stream) = &mut self.0 else { panic!("only TCP is tried") };
         stream.write_all(bytes).is_ok()
@@ -64,7 +64,7 @@ impl HttpPeer {
         self.hears().expect("an answer")
     }
 
-    /// The next answer but for `100 Continue`; `None`: the connection ends without one.
+    /// The next answer except `100 Continue`; `None`: the connection ends without an answer.
     #[track_caller]
     pub fn hears(&mut self) -> Option<Answer> {
         let mut head = Vec::new();
@@ -90,18 +90,18 @@ impl HttpPeer {
         Some(Answer { status, head, body: String::from_utf8(body).expect("UTF-8") })
     }
 
-    /// Ends the connection without a goodbye.
+    /// Resets the connection.
     pub fn breaks(self) {
         self.0.breaks();
     }
 
-    /// Ends it in good order.
+    /// Closes the connection in good order.
     pub fn leaves(self) {
         self.0.close();
     }
 }
 
-/// The head of a request whose body has so many bytes.
+/// The head of a request with a body of `length` bytes.
 pub fn head(request: &str, headers: &[(&str, &str)], length: usize) -> Vec<u8> {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!("{request} HTTP/1.1\r\nHost: relay\r\n{headers}Content-Length: {length}\r\n\r\n").into_bytes()
@@ -128,12 +128,12 @@ impl Browser {
         Some(Self { program, profile: tempfile::TempDir::new().expect("a directory") })
     }
 
-    /// The page as it stands in the browser. Without `scripts`, as somebody sees it who has turned them off.
+    /// The DOM of the page in the browser. Without `scripts`, JavaScript is off.
     #[track_caller]
     pub fn dom(&self, url: &str, scripts: bool) -> String {
         let mut command = self.command();
         if scripts {
-            // Time in the browser runs ahead until nothing is to be waited for any more, and the script has looked again.
+            // Virtual time passes at once, until no request is pending and the script has polled again.
             command.arg("--virtual-time-budget=8000");
         } else {
             let settings = self.profile.path().join("Default");
@@ -146,7 +146,7 @@ impl Browser {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// The page as it stands in a window of this size, after its scripts have run.
+    /// The DOM of the page in a window of this size, after its scripts have run.
     #[track_caller]
     pub fn dom_as(&self, url: &str, size: (u32, u32), dark: bool) -> String {
         let mut command = self.looks(size, dark);
@@ -182,7 +182,7 @@ impl Browser {
     }
 }
 
-/// Width and height that a PNG's header tells.
+/// Width and height from a PNG's header.
 pub fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
     let header = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(8..16)?;
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);

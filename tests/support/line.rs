@@ -1,9 +1,9 @@
-//! A reader of RFC 5424 that shares no code with the relay: what it does not read, no collector can.
+//! A strict reader of RFC 5424 that shares no code with the relay.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// One line as a collector sees it.
+/// One line as a collector receives it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Line {
     pub raw: Vec<u8>,
@@ -15,11 +15,11 @@ pub struct Line {
     pub msg_id: String,
     /// By SD-ID and param name, unescaped. Empty for `-`.
     pub params: BTreeMap<(String, String), Vec<u8>>,
-    /// Everything behind the blank that follows the structured data.
+    /// All bytes after the space that follows the structured data.
     pub message: Vec<u8>,
 }
 
-/// What lines say, in their order.
+/// The lines' texts, in order.
 pub fn texts(lines: &[Line]) -> Vec<String> {
     lines.iter().map(|line| String::from_utf8_lossy(&line.message).into_owned()).collect()
 }
@@ -31,7 +31,7 @@ pub fn lines_of(bytes: &[u8]) -> Vec<Line> {
     lines.map(|line| Line::read(line.strip_suffix(b"\n").expect("every line has an end"))).collect()
 }
 
-/// A text as it is in a file, where people read it at terminals: all that acts there is written in octal.
+/// A text as written to a file for terminals: control characters are octal.
 pub fn made_visible(text: &[u8]) -> Vec<u8> {
     let octal = |bytes: &[u8]| bytes.iter().flat_map(|byte| format!("#{byte:03o}").into_bytes()).collect::<Vec<_>>();
     let acts = |character: char| character.is_control() && character != '\t' || "\u{2028}\u{2029}".contains(character);
@@ -41,7 +41,7 @@ pub fn made_visible(text: &[u8]) -> Vec<u8> {
             let bytes = character.to_string().into_bytes();
             visible.extend(if acts(character) { octal(&bytes) } else { bytes });
         }
-        // A terminal that reads eight bits takes these for control characters.
+        // A terminal in 8-bit mode interprets these bytes as control characters.
         let single = |byte: &u8| if (0x80..0xa0).contains(byte) { octal(&[*byte]) } else { vec![*byte] };
         visible.extend(chunk.invalid().iter().flat_map(single));
     }
@@ -49,7 +49,7 @@ pub fn made_visible(text: &[u8]) -> Vec<u8> {
 }
 
 impl Line {
-    /// Panics on what is not RFC 5424.
+    /// Panics unless `raw` is RFC 5424.
     #[track_caller]
     pub fn read(raw: &[u8]) -> Self {
         Self::try_read(raw).unwrap_or_else(|| panic!("not RFC 5424: {}", super::shown(raw)))
@@ -75,12 +75,12 @@ impl Line {
         Some(Self { raw: raw.to_vec(), pri, stamp, host, app, proc_id, msg_id, params, message: message.to_vec() })
     }
 
-    /// What the relay says about a container: image, name, id.
+    /// The relay's fields about the container: image, name, id.
     pub fn container(&self) -> [String; 3] {
         ["image", "name", "id"].map(|name| self.param("docker@32473", name))
     }
 
-    /// Empty where it is not given.
+    /// Empty if the parameter is missing.
     pub fn param(&self, id: &str, name: &str) -> String {
         let value = self.params.get(&(id.to_owned(), name.to_owned()));
         value.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()

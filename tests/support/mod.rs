@@ -1,66 +1,68 @@
-//! What the stories are told with: a real relay as a child process, senders that speak like Docker, collectors that
-//! write down what arrives, a name server, certificates.
+//! Support for the tests: a real relay as a child process, senders that speak like Docker, collectors that record what arrives, a name
+//! server, certificates.
 //!
-//! Where the next test goes: into a module of `tests/it`, which is one target.
+//! A new test goes into a module of `tests/it`, which is one target.
 //!
-//! - `delivers.rs`    a message, a way in, a way out, a format, a framing
-//! - `nats.rs`        JetStream of NATS: each line once, whoever dies; a server of a cluster, too
-//! - `wire_faults.rs` JetStream, Forward and GELF × what goes wrong; `store_faults.rs`: each API of log stores
-//! - `names.rs`       the collector's name: it moves, dies, does not resolve, is a service; `answers.rs`: every wrong answer
-//! - `failover.rs`    several collectors in order: who takes over, and who is returned to
+//! - `delivers.rs`    a message by each input, output, format and framing
+//! - `nats.rs`        NATS JetStream: each line is stored once, although a process or a server of a cluster dies
+//! - `wire_faults.rs` faults of JetStream, Forward and GELF connections; `store_faults.rs`: faults of each log store API
+//! - `names.rs`       the collector's name: it moves, its server dies, it does not resolve, it is a service; `answers.rs`: every wrong
+//! answer
+//! - `failover.rs`    several collectors in order: failover and failback
 //! - `resend.rs`      dead letters that are sent again
-//! - `relp.rs`        RELP: what is answered, what is sent again, what another make says
-//! - `fluent.rs`      the Forward protocol: what is answered, what comes again, who else sends it; `fluent_corpus.rs`: all that was recorded
-//! - `fluent_out.rs`  lines that go out by the Forward protocol
-//! - `certificates.rs`  files of certificates that change, and who is let in with which; `openssl.rs`: what TLS refuses
-//! - `handshakes.rs`  what a forward, and `check --connect`, say of a handshake that fails
-//! - `links.rs`       the wire itself: it is cut, it swallows packets
+//! - `relp.rs`        RELP: acknowledgements, retransmission, interoperation with librelp
+//! - `fluent.rs`      the Forward protocol: acknowledgements, retransmission, other senders; `fluent_corpus.rs`: the recorded messages
+//! - `fluent_out.rs`  the Forward protocol as an output
+//! - `certificates.rs`  certificate files that change, and client certificates; `openssl.rs`: peers that TLS refuses
+//! - `handshakes.rs`  reports of a failed handshake, by a forward and by `check --connect`
+//! - `links.rs`       network faults: a cut wire, lost packets
 //! - `loops.rs`       a forward that leads back to its own relay
-//! - `outage.rs`      the collector hangs, dies, comes back
+//! - `outage.rs`      a collector that hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
 //! - `reload.rs`      the relay changes while it runs
-//! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone; `frozen.rs`: it hangs; `losses.rs`: what is said of lines that are lost
+//! - `disk.rs`        the spool's disk is full, failing, read-only, not writable, gone; `frozen.rs`: it hangs; `losses.rs`: reports of lost
+//! lines
 //! - `files.rs`     a `file://` that cannot be written
-//! - `gelf.rs`        GELF by UDP, TCP and TLS, from Docker's driver and from others
-//! - `gelf_out.rs`  lines that go out by GELF
-//! - `framings.rs`  where messages end: what senders put between them, and what containers cannot forge
-//! - `descriptors.rs` a process that may open few files, and strangers who want them
-//! - `proofs.rs`    whose numbers of lines a relay believes
-//! - `multiline.rs`  which lines become one message
-//! - `routes.rs`      which line goes where, which is dropped, which pieces are one
-//! - `shapes.rs`     what a forward makes of lines: fields, time, severity
-//! - `senders.rs`    who has sent it, and what a line says of that
-//! - `proxies.rs`    a proxy in front, who says for whom he speaks
-//! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with; `package.rs`: the Debian package
-//! - `refuses.rs`     what a user gets wrong, and what the other commands say
-//! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `unchanged.rs`: hostile bytes, seen by one
-//! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows; `expectations.rs`: `logferry test`
-//! - `private.rs`     what the relay keeps to itself: memory, keys, files
-//! - `log.rs`         what the relay says about itself; `manual.rs`: what packages ship beside it
-//! - `spool_command.rs`  what a person sees who looks into a spool
-//! - `probe.rs`       what the probe says of a chain that works, and of one that does not; `probe_stores.rs`: what it reads back from stores
-//! - `status.rs`      what an operator sees: the status page, /status, /ready
-//! - `monitoring.rs`  what Prometheus and Grafana are given; `watchdog.rs`: what stands still, and who is told
-//! - `outputs.rs`     what must hold for a message on every output, whoever wrote it
-//! - `tidy.rs`        what must hold for the files of this repository
+//! - `gelf.rs`        GELF by UDP, TCP and TLS, from Docker's driver and from other senders
+//! - `gelf_out.rs`    GELF as an output
+//! - `framings.rs`    message boundaries: the senders' delimiters, and forgery by containers
+//! - `descriptors.rs` few file descriptors, and many connections
+//! - `proofs.rs`      the senders whose line numbers a relay trusts
+//! - `multiline.rs`   lines that are joined to one message
+//! - `routes.rs`      routing, filtering, and pieces of a long line
+//! - `shapes.rs`      a forward's changes to lines: fields, time, severity
+//! - `senders.rs`     the sender's identity in a line
+//! - `proxies.rs`     the PROXY protocol
+//! - `activation.rs`  socket activation; `deployments.rs`: files for deployments; `package.rs`: the Debian package
+//! - `refuses.rs`     user errors, and the output of the other commands
+//! - `collectors.rs`  other collectors: rsyslog, syslog-ng; `unchanged.rs`: hostile bytes that pass through one
+//! - `check.rs`       findings of `logferry check`; `explain.rs`: output of `logferry explain`; `expectations.rs`: `logferry test`
+//! - `private.rs`     the relay's secrets: memory, keys, files
+//! - `log.rs`         the relay's own log; `manual.rs`: documentation in packages
+//! - `spool_command.rs`  the command that shows a spool
+//! - `probe.rs`       the probe's result for a chain that works, and for a broken chain; `probe_stores.rs`: reading back from stores
+//! - `status.rs`      the operator's view: the status page, /status, /ready
+//! - `monitoring.rs`  rules and dashboards for Prometheus and Grafana; `watchdog.rs`: stalls, and their reports
+//! - `outputs.rs`     properties of every output
+//! - `tidy.rs`        rules for the files of this repository
 //!
-//! A target of its own is what takes long, wants the machine for itself or runs itself as a process:
+//! A test that takes long, needs the whole machine or starts its own program as a process gets its own target:
 //!
-//! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
-//! - `soak/`          hours of load and change, and what grows; `hostile/`: thousands of strangers, and what they cost
+//! - `faults/`        kills, stops, moves and cuts under a steady load, and the share of the load that arrives
+//! - `soak/`          hours of load and change, and resources that grow; `hostile/`: thousands of strangers, and their cost
 //! - `engine/`        a real Docker engine; `swarm/`: a real Swarm; `recipes/`: docs/recipes and docs/destinations, run
-//! - `senders/`       what devices and libraries send, and docs/senders.md
+//! - `senders/`       messages of devices and libraries, and docs/senders.md
 //! - `docs.rs`        links between pages, the book's table of contents, and how long sentences are
-//! - `corpus.rs`      what a captured message means, and that reading it allocates nothing
-//! - `shape.rs`       what a forward finds in lines of programs (`tests/shape`)
-//! - `simulation/`    relays, network, disk and clock from a seed, in one thread: what nobody has thought of
-//! - `spool_model.rs` every history of a spool, in this process, where no test beside it may start another that holds its
-//!   lock for a moment; `spool_crash.rs`: every end of one
+//! - `corpus.rs`      the meaning of captured messages, and a parser without allocations
+//! - `shape.rs`       fields that a forward finds in programs' lines (`tests/shape`)
+//! - `simulation/`    relays, network, disk and clock from a seed, in one thread: unexpected combinations
+//! - `spool_model.rs` every history of a spool, in this process: a test beside it could start a child that inherits the spool's lock for a
+//! moment; `spool_crash.rs`: every crash of a spool
 //!
-//! Rules: conditions with a deadline ([`eventually`]) and never a sleep; port 0 and never a number; nothing is timed. A
-//! story ends with the books ([`Relay::has_delivered`]).
+//! Rules: wait for conditions with a deadline ([`eventually`]), never sleep; use port 0, never a fixed number; do not measure time. A test
+//! ends with a check of the counters ([`Relay::has_delivered`]).
 
-// Each target compiles this for itself and uses a part of it.
+// Each target compiles this module separately and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod certs;
@@ -128,7 +130,7 @@ pub use splice::splice;
 pub use store::{Store, StorePeer, StoreRequest};
 pub use syslog_ng::SyslogNg;
 
-/// Only a test that fails waits for so long; a machine that is busy with other things may need some of it.
+/// Only a test that fails waits this long; a busy machine may need part of it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -139,7 +141,7 @@ pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     value
 }
 
-/// The same for whoever has another patience, and something to say when it runs out.
+/// Like [`eventually`], with the caller's own deadline and its own handling of a timeout.
 pub fn within<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
@@ -156,7 +158,7 @@ pub fn within<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -
 /// Runs a command to its end, with nothing on its stdin.
 pub fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null());
-    // A test beside us that forks while we copy the program holds our copy open for writing for a moment.
+    // While a parallel test forks, its child briefly holds our copy of the program open for writing.
     let started = || match command.output() {
         Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
         output => Some(output.expect("logferry starts")),
@@ -164,7 +166,7 @@ pub fn run(command: &mut Command) -> Output {
     eventually("nobody holds the program", started)
 }
 
-/// The binary where `nobody` can start it, and how.
+/// Copies the program to a place where `nobody` can start it, and returns the command that does so.
 pub fn as_nobody(dir: &tempfile::TempDir) -> Option<Command> {
     if !root_can("become another user") {
         return None;
@@ -177,7 +179,7 @@ pub fn as_nobody(dir: &tempfile::TempDir) -> Option<Command> {
     Some(command)
 }
 
-/// Bytes as a person can read them.
+/// Bytes in readable form.
 pub fn shown(bytes: &[u8]) -> String {
     let shown = bytes.escape_ascii().to_string();
     if shown.len() > 300 { format!("{}… ({} bytes)", &shown[..300], bytes.len()) } else { shown }

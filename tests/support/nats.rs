@@ -1,4 +1,4 @@
-//! A real server of NATS, and who looks into its streams. Shares no code with the relay.
+//! A real NATS server, and a client that reads its streams. Shares no code with the relay.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -15,18 +15,18 @@ use tempfile::TempDir;
 use super::program::SIGHUP;
 use super::{Certs, Held, PATIENCE, Program, eventually, installed, own_address};
 
-/// A server with JetStream, which keeps its streams on a disk.
+/// A server with JetStream and file storage.
 pub struct NatsServer {
     program: PathBuf,
     dir: TempDir,
-    /// What every config of it begins with.
+    /// The part that every config of the server begins with.
     head: String,
     conf: String,
     address: SocketAddr,
     running: Program,
 }
 
-/// Whoever asks a server: a session over which one thing is asked after another.
+/// A client session that sends requests one by one.
 pub struct NatsClient(BufReader<Box<dyn Way>>);
 
 trait Way: Read + Write {}
@@ -42,21 +42,22 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The number that was said.
+    /// The message text as a number.
     pub fn number(&self) -> usize {
         self.record["message"].as_str().and_then(|text| text.parse().ok()).expect("a number")
     }
 }
 
 impl NatsServer {
-    /// With these lines in its config, in which `{dir}` is a directory of its own. `None`: it is not installed, and that was said.
+    /// Starts a server with these config lines; `{dir}` in them is the server's directory. `None`: it is not installed, and the test
+    /// reported that it was skipped.
     #[track_caller]
     pub fn start(conf: &str) -> Option<Self> {
         Self::on(&own_address().to_string(), conf)
     }
 
-    /// On an address of the loopback. One that is to be started again, at the port that it had, needs one of its own: nobody else takes
-    /// that port meanwhile.
+    /// Starts a server on a loopback address. A server that a test restarts at the same port needs its own address, so that no other
+    /// program takes that port meanwhile.
     #[track_caller]
     pub fn on(host: &str, conf: &str) -> Option<Self> {
         let server = Self::begins(host, -1, conf)?;
@@ -81,7 +82,7 @@ impl NatsServer {
         Some(Self { program, dir, head, conf, address, running })
     }
 
-    /// Changes its config while it runs.
+    /// Changes the config of the running server.
     pub fn is_told(&mut self, conf: &str) {
         self.conf = format!("{}{conf}\n", self.head);
         let text = format!("{}port: {}\n", self.conf, self.address.port());
@@ -116,7 +117,7 @@ impl NatsServer {
         self.running.kill();
     }
 
-    /// Starts it where it was, on what it had stored.
+    /// Restarts the server at the same address, with its stored streams.
     #[track_caller]
     pub fn starts_again(&mut self) {
         let conf = format!("{}port: {}\n", self.conf, self.address.port());
@@ -130,32 +131,32 @@ impl NatsServer {
         });
     }
 
-    /// A session of somebody who need not say who he is.
+    /// A session without authentication.
     #[track_caller]
     pub fn client(&self) -> NatsClient {
         self.client_as(|_| json!({}))
     }
 
-    /// A session of somebody whom the server knows by these members of CONNECT. They may be made of the server's nonce.
+    /// A session that authenticates with these members of CONNECT. `login` gets the server's nonce.
     #[track_caller]
     pub fn client_as(&self, login: impl FnOnce(&str) -> Value) -> NatsClient {
         NatsClient::new(self.address, login)
     }
 }
 
-/// Three servers that are one, each at an address of its own and all at one port. Who has lost one of them has lost nothing.
+/// A cluster of three servers, each at its own address and all at one port. The loss of one server loses no messages.
 pub struct NatsCluster {
     pub servers: Vec<NatsServer>,
     port: u16,
-    /// The ports of clients, and of routes.
+    /// The reserved ports for clients, and for routes.
     _held: [Held; 2],
 }
 
-/// Only who asks somebody who does not know the answer waits for so long, and asks anew.
+/// A server that does not know the answer stays silent. The client then asks another server.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 impl NatsCluster {
-    /// `None`: there is no such program here, and that was said.
+    /// `None`: it is not installed, and the test reported that it was skipped.
     #[track_caller]
     pub fn start() -> Option<Self> {
         let hosts = [own_address(), own_address(), own_address()];
@@ -181,7 +182,7 @@ impl NatsCluster {
         self.servers.iter().map(NatsServer::url).collect()
     }
 
-    /// Asks until somebody answers who can. Returns a session with him.
+    /// Asks the servers until one answers. Returns the session with that server.
     #[track_caller]
     pub fn asks(&self, api: &str, question: &Value) -> NatsClient {
         eventually(&format!("the cluster answers to {api}"), || {
@@ -193,14 +194,14 @@ impl NatsCluster {
         })
     }
 
-    /// Makes a stream `LOGS` of which each server has all.
+    /// Makes a stream `LOGS` with a replica on each server.
     #[track_caller]
     pub fn makes_stream(&self, subjects: &str) {
         let config = json!({"name": "LOGS", "subjects": [subjects], "storage": "file", "num_replicas": 3});
         self.asks("STREAM.CREATE.LOGS", &config);
     }
 
-    /// All that is stored, when it is so much: a server that has come back has less for a moment, and may be the one that answers.
+    /// All stored messages, once there are `count`: a server that has just restarted may answer with fewer.
     #[track_caller]
     pub fn stored(&self, count: usize) -> Vec<Stored> {
         eventually(&format!("{count} messages are there"), || {
@@ -221,7 +222,7 @@ impl NatsClient {
     fn connect(address: SocketAddr, login: impl FnOnce(&str) -> Value, patience: Duration) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(patience)).expect("a socket option");
-        // Byte by byte: TLS begins behind the line.
+        // Byte by byte, because TLS begins right after this line.
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
@@ -252,7 +253,7 @@ impl NatsClient {
         self.0.get_mut().flush().expect("the server reads");
     }
 
-    /// Asks, and returns the answer.
+    /// Sends a request and returns the answer.
     #[track_caller]
     pub fn asks(&mut self, subject: &str, question: &Value) -> Value {
         self.hears(subject, question).unwrap_or_else(|error| panic!("{subject}: {error}"))
@@ -287,7 +288,7 @@ impl NatsClient {
         answer
     }
 
-    /// Makes a stream `LOGS` of these subjects, with these members of its config besides.
+    /// Makes a stream `LOGS` with these subjects and additional config members.
     #[track_caller]
     pub fn makes_stream(&mut self, subjects: &str, also: Value) {
         let mut config = json!({"name": "LOGS", "subjects": [subjects], "storage": "file", "num_replicas": 1});
@@ -295,19 +296,19 @@ impl NatsClient {
         self.asks_of("STREAM.CREATE.LOGS", &config);
     }
 
-    /// Throws away what is stored.
+    /// Deletes the stored messages.
     #[track_caller]
     pub fn purges(&mut self) {
         self.asks_of("STREAM.PURGE.LOGS", &json!({}));
     }
 
-    /// How many messages are stored.
+    /// The number of stored messages.
     #[track_caller]
     pub fn count(&mut self) -> u64 {
         self.asks_of("STREAM.INFO.LOGS", &json!({}))["state"]["messages"].as_u64().expect("a number")
     }
 
-    /// All that is stored, in order.
+    /// All stored messages, in order.
     #[track_caller]
     pub fn stored(&mut self) -> Vec<Stored> {
         let state = self.asks_of("STREAM.INFO.LOGS", &json!({}))["state"].clone();
@@ -331,7 +332,7 @@ impl NatsClient {
     }
 }
 
-/// A key as `nk` makes it: `role` is `U` of a user, `A` of an account, `O` of an operator.
+/// An NKey: `role` is `U` for a user, `A` for an account, `O` for an operator.
 pub struct NatsKey {
     pub seed: String,
     pub public: String,
@@ -362,7 +363,7 @@ impl NatsKey {
         BASE64URL_NOPAD.encode(self.pair.sign(text.as_bytes()).as_ref())
     }
 
-    /// A JWT by which this one vouches for another.
+    /// A JWT with `claims` about `other`, signed with this key.
     pub fn vouches_for(&self, other: &Self, kind: &str, claims: Value) -> String {
         let mut nats = json!({"type": kind, "version": 2});
         nats.as_object_mut().expect("an object").extend(claims.as_object().expect("an object").clone());
@@ -373,18 +374,18 @@ impl NatsKey {
     }
 }
 
-/// A user of an account, whom a server knows by a JWT, as with `nsc` and its files of credentials.
+/// A user of an account that authenticates with a JWT, like a user made by `nsc` with a credentials file.
 pub struct NatsUser {
-    /// What the server's config says of its operator and the account.
+    /// The lines of the server's config about its operator and the account.
     pub conf: String,
-    /// What `nsc generate creds` would write.
+    /// The output of `nsc generate creds`.
     pub creds: String,
     pub jwt: String,
     pub key: NatsKey,
 }
 
 impl NatsUser {
-    /// With these limits besides.
+    /// A user with these additional limits.
     pub fn new(limits: Value) -> Self {
         let [operator, system, account, key] = ['O', 'A', 'A', 'U'].map(NatsKey::new);
         let of_account = json!({"subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1, "payload": -1,
@@ -412,13 +413,13 @@ impl NatsUser {
         Self { conf, creds, jwt, key }
     }
 
-    /// The members of CONNECT by which the server knows this user.
+    /// The members of CONNECT that authenticate this user.
     pub fn login(&self, nonce: &str) -> Value {
         json!({"jwt": self.jwt, "sig": self.key.sign(nonce)})
     }
 }
 
-/// Bit by bit, as its specification has it.
+/// Bit by bit, as the specification defines it.
 fn crc16(bytes: &[u8]) -> u16 {
     let mut crc = 0_u16;
     for byte in bytes {

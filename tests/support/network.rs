@@ -1,7 +1,7 @@
-//! Two machines and a wire between them, of network namespaces that nobody else sees and that are gone when the test is.
+//! Two machines and a wire between them, made of unnamed network namespaces that disappear with the test.
 //!
-//! The test's own thread becomes the relay's machine: what it starts and connects is there. Collectors come up on the
-//! other one, within [`Network::there`].
+//! The test's own thread moves to the relay's machine, with everything that it starts and connects. Collectors run on the other machine,
+//! within [`Network::there`].
 
 use std::fs::File;
 use std::io;
@@ -21,14 +21,14 @@ pub struct Network {
 }
 
 impl Network {
-    /// `None`: this user may not, or something is not installed.
+    /// `None`: this user has no permission, or a program is not installed.
     pub fn new() -> Option<Self> {
         if !root_can("make network namespaces") {
             return None;
         }
         installed("ip", "iproute2")?;
         installed("iptables", "iptables")?;
-        // The other machine first, while this thread's is still the real one; then it goes where this thread goes.
+        // The other machine first, while this thread is still in the real namespace. Then this thread moves to the relay's machine.
         let there = std::thread::spawn(|| own_namespace().and_then(|()| File::open("/proc/thread-self/ns/net")));
         let there = there.join().expect("a thread").expect("a namespace");
         own_namespace().expect("a namespace");
@@ -40,7 +40,7 @@ impl Network {
     fn wire(&self) {
         run("ip link set lo up");
         run("ip link add here type veth peer name there");
-        // A namespace without a name goes by the process that is in it, or by a file descriptor of ours.
+        // A namespace without a name is addressed by a process that is in it, or by an open file descriptor.
         run(&format!("ip link set there netns /proc/{}/fd/{}", std::process::id(), self.there.as_raw_fd()));
         run(&format!("ip addr add {HERE}/24 dev here"));
         run("ip link set here up");
@@ -51,7 +51,7 @@ impl Network {
         });
     }
 
-    /// Runs on the other machine; threads and processes it starts stay there.
+    /// Runs `work` on the other machine; threads and processes that it starts stay there.
     pub fn there<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let there = scope.spawn(|| {
@@ -64,7 +64,7 @@ impl Network {
         })
     }
 
-    /// Pulls the plug, on the other machine's side: nothing is refused, nothing arrives.
+    /// Pulls the plug on the other machine's side: packets disappear without an error.
     pub fn is_cut(&self) {
         self.there(|| run("ip link set there down"));
     }
@@ -73,12 +73,12 @@ impl Network {
         self.there(|| run("ip link set there up"));
     }
 
-    /// What is sent to this address is dropped without a word.
+    /// Silently drops packets to this address.
     pub fn swallows(&self, address: &str) {
         self.there(|| run(&format!("iptables -A INPUT -d {address} -j DROP")));
     }
 
-    /// The wire carries no more than this to the other machine. False: `tc` is not installed.
+    /// Limits the wire's rate to the other machine. False: `tc` is not installed.
     pub fn is_slow(&self, rate: &str) -> bool {
         let has_tc = installed("tc", "iproute2").is_some();
         if has_tc {
@@ -87,19 +87,19 @@ impl Network {
         has_tc
     }
 
-    /// The wire is as it was; what waits for it is not lost.
+    /// Lifts the rate limit; queued packets are not lost.
     pub fn is_fast(&self) {
         run("tc qdisc change dev here root tbf rate 10gbit burst 1m latency 20s");
     }
 
-    /// Every so many packets one is dropped, both ways.
+    /// Drops one in `packets` packets, in both directions.
     pub fn loses_one_in(&self, packets: u32) {
         let every = format!("-m statistic --mode nth --every {packets} --packet 0 -j DROP");
         self.there(|| ["INPUT", "OUTPUT"].iter().for_each(|chain| run(&format!("iptables -A {chain} {every}"))));
     }
 }
 
-/// For the thread that calls it, and what it starts.
+/// Moves the calling thread, and processes that it starts, to a new network namespace.
 fn own_namespace() -> io::Result<()> {
     // SAFETY: a system call without pointers, for this thread alone.
     match unsafe { nix::libc::unshare(nix::libc::CLONE_NEWNET) } {

@@ -1,4 +1,4 @@
-//! Pages of `docs` whose blocks are run: each block with the mark that stands above it.
+//! Pages of `docs` whose blocks are run: each block with its mark in the line above.
 //!
 //! A mark is an HTML comment in the line above a fence:
 //!
@@ -29,9 +29,9 @@ pub struct Block {
     /// Page and line.
     pub at: String,
     pub verb: Verb,
-    /// A recipe, or the beginning of some with a `*`.
+    /// The name of a recipe, or a prefix followed by `*`.
     pub name: String,
-    /// The word behind it, if any.
+    /// The word after the name, if any.
     pub file: String,
     pub language: String,
     pub text: String,
@@ -46,7 +46,7 @@ impl Block {
     }
 }
 
-/// All blocks of all pages in a folder, which are at least so many. A block without a mark is a mistake.
+/// All blocks of all pages in a folder. Fails on fewer than `least`, and on a block without a mark.
 #[track_caller]
 pub fn blocks_in(folder: &str, least: usize) -> Vec<Block> {
     let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect(folder);
@@ -111,7 +111,7 @@ fn mark(line: &str) -> Option<(Verb, &str)> {
     Some((verb, what))
 }
 
-/// The blocks of this kind and language, one after the other; at least one there must be.
+/// The concatenated blocks of this kind and language; fails if there are none.
 #[track_caller]
 pub fn text(blocks: &[Block], recipe: &str, verb: Verb, language: &str) -> String {
     let of = |block: &&Block| block.verb == verb && block.language == language && block.is_of(recipe);

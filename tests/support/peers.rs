@@ -1,4 +1,4 @@
-//! Stores in memory that somebody else has written, from PyPI.
+//! In-memory stores by other authors, from PyPI.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,14 +10,14 @@ use super::http::HttpPeer;
 use super::python::python_with;
 use super::{Program, Wire, eventually};
 
-/// An OpenSearch.
+/// An OpenSearch server.
 pub struct Osmem {
     pub url: String,
     _program: Program,
 }
 
 impl Osmem {
-    /// `None`: it is not installed, and that was said.
+    /// `None`: it is not installed, and the test reported that it was skipped.
     #[track_caller]
     pub fn start() -> Option<Self> {
         let python = python_with("osmem-server", "osmem_server")?;
@@ -56,7 +56,7 @@ impl Osmem {
     }
 }
 
-/// What a search has found.
+/// The documents in a search's answer.
 #[track_caller]
 pub fn documents(answer: &Value) -> Vec<Value> {
     let hits = answer["hits"]["hits"].as_array().unwrap_or_else(|| panic!("{answer}"));
@@ -79,10 +79,10 @@ server.serve_forever()
 "#;
 
 impl Moto {
-    /// `None`: it is not installed, and that was said.
+    /// `None`: it is not installed, and the test reported that it was skipped.
     #[track_caller]
     pub fn start() -> Option<Self> {
-        // Older versions have no such handler.
+        // Older versions lack this handler.
         let python = python_with("moto[server,logs,s3]", "moto.server; moto.server.MotoRequestHandler")?;
         let program = Program::start(Command::new(python).args(["-c", MOTO]));
         let port = eventually("it says where it listens", || {
@@ -92,7 +92,7 @@ impl Moto {
         Some(Self { url: format!("http://127.0.0.1:{port}"), _program: program })
     }
 
-    /// Asks CloudWatch.
+    /// Sends a request to CloudWatch.
     #[track_caller]
     pub fn asks(&self, operation: &str, body: &Value) -> Value {
         let operation = format!("Logs_20140328.{operation}");
@@ -107,7 +107,7 @@ impl Moto {
         serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{}", answer.body))
     }
 
-    /// Asks S3 for a path.
+    /// Sends a request to S3.
     #[track_caller]
     pub fn asks_s3(&self, request: &str, body: &str) -> Vec<u8> {
         let authorization = format!("Authorization: {}\r\n", signed_for("s3"));
@@ -122,7 +122,7 @@ impl Moto {
         self.asks_s3(&format!("PUT /{name}"), place);
     }
 
-    /// The keys in a bucket that begin so.
+    /// The keys in a bucket with this prefix.
     #[track_caller]
     pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
         let request = format!("GET /{bucket}?list-type=2&max-keys=1000&prefix={prefix}");
@@ -132,14 +132,14 @@ impl Moto {
     }
 }
 
-/// It looks for the region and the service alone.
+/// The server checks only the region and the service.
 fn signed_for(service: &str) -> String {
     format!(
         "AWS4-HMAC-SHA256 Credential=a/20261129/eu-central-1/{service}/aws4_request, SignedHeaders=host, Signature=b"
     )
 }
 
-/// All that a server answers to a request over a connection of its own.
+/// The complete response to a request over its own connection.
 #[track_caller]
 fn answer_to(url: &str, request: &str, headers: &str, body: &str) -> Vec<u8> {
     let at = url.strip_prefix("http://").expect("HTTP");
@@ -153,13 +153,13 @@ fn answer_to(url: &str, request: &str, headers: &str, body: &str) -> Vec<u8> {
     answer
 }
 
-/// OpenTelemetry's logs, as its own package for Python reads them.
+/// An OpenTelemetry logs receiver, with OpenTelemetry's own Python package.
 pub struct OtlpReceiver {
     pub url: String,
     program: Program,
 }
 
-/// A record as it was understood.
+/// A record as the receiver understood it.
 pub struct OtlpRecord {
     /// The path, and the headers in small letters, of the request that brought it.
     pub said: Value,
@@ -167,7 +167,8 @@ pub struct OtlpRecord {
     pub record: Value,
 }
 
-/// Prints its port, and each record with its request and its resource. A request that is not written as the package writes it is no request.
+/// Prints its port, and each record with its request and its resource. The receiver rejects a request unless the package encodes it to the
+/// same bytes.
 const RECEIVER: &str = r#"
 import gzip, http.server, json
 from google.protobuf.json_format import MessageToDict
@@ -204,7 +205,7 @@ server.serve_forever()
 "#;
 
 impl OtlpReceiver {
-    /// `None`: it is not installed, and that was said.
+    /// `None`: it is not installed, and the test reported that it was skipped.
     #[track_caller]
     pub fn start() -> Option<Self> {
         let python = python_with("opentelemetry-proto", "opentelemetry.proto.collector.logs.v1.logs_service_pb2")?;
@@ -214,7 +215,7 @@ impl OtlpReceiver {
         Some(receiver)
     }
 
-    /// Waits for so many records.
+    /// Waits for at least `least` records.
     #[track_caller]
     pub fn records(&self, least: usize) -> Vec<OtlpRecord> {
         let read = |line: &String| {

@@ -1,16 +1,16 @@
-//! What the kernel says of a running process (proc(5)).
+//! The kernel's figures about a running process (proc(5)).
 
 use std::fs;
 use std::time::Duration;
 
-/// `/proc` counts time in these, on every machine we build for (`USER_HZ`).
+/// `/proc` counts time in these ticks, on every machine we build for (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
 
 #[derive(Clone, Copy)]
 pub struct Process(pub u32);
 
 impl Process {
-    /// A line of its `status`: `VmRSS` is what is resident, `RssAnon` what of it is its own, `VmHWM` the most there was.
+    /// A line of `/proc/PID/status`: `VmRSS` is the resident set, `RssAnon` its anonymous part, `VmHWM` the peak.
     #[track_caller]
     pub fn kib(self, field: &str) -> u64 {
         self.status(field)
@@ -21,11 +21,11 @@ impl Process {
         self.status("Threads")
     }
 
-    /// What it has used of all processors.
+    /// Processor time used so far.
     #[track_caller]
     pub fn cpu(self) -> Duration {
         let stat = self.read("stat");
-        // Behind the program's name, which may hold anything, the third field of stat is the first.
+        // The program's name may contain anything, so count the fields after it: the first of them is the third of stat.
         let fields = stat.rsplit_once(") ").expect("a name").1;
         let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
         Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)

@@ -1,4 +1,4 @@
-//! A child process that does not outlive its test, and what it prints.
+//! A child process that does not outlive its test, and its output.
 
 use std::io::Read;
 use std::os::unix::net::UnixDatagram;
@@ -22,13 +22,13 @@ impl Program {
         Self::start_with_stderr(command, Stdio::piped())
     }
 
-    /// With its stderr elsewhere, unless that is `piped`.
+    /// Starts the program with its stderr redirected. The test sees it only if it is `piped`.
     #[track_caller]
     pub fn start_with_stderr(command: &mut Command, stderr: impl Into<Stdio>) -> Self {
         Self::start_with(command, Stdio::null(), stderr)
     }
 
-    /// With somebody who talks to it.
+    /// Starts the program with a stdin that the test writes to.
     #[track_caller]
     pub fn start_to_talk(command: &mut Command) -> (Self, ChildStdin) {
         let mut program = Self::start_with(command, Stdio::piped(), Stdio::piped());
@@ -64,7 +64,7 @@ impl Program {
         assert_eq!(unsafe { nix::libc::kill(pid, signal) }, 0, "{} is gone", self.name);
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the program has ended by itself.
     #[track_caller]
     pub fn ends(&mut self) -> ExitStatus {
         eventually(&format!("{} ends", self.name), || self.has_ended())
@@ -90,7 +90,7 @@ impl Drop for Program {
     }
 }
 
-/// Reads to the end, on a thread: a pipe that nobody reads holds its writer up.
+/// Reads to the end, on a thread: a full pipe would block its writer.
 fn kept(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let keep = kept.clone();
@@ -103,11 +103,11 @@ fn kept(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
     kept
 }
 
-/// What a program tells the service manager that has started it (sd_notify(3)).
+/// The messages of a program to its service manager (sd_notify(3)).
 pub struct Notified(UnixDatagram);
 
 impl Notified {
-    /// By the program that `command` starts.
+    /// The messages of the program that `command` starts.
     pub fn by(command: &mut Command, setup: &Setup) -> Self {
         let path = setup.path("notify");
         let socket = UnixDatagram::bind(&path).expect("a fresh directory");
@@ -116,7 +116,7 @@ impl Notified {
         Self(socket)
     }
 
-    /// Waits for the next word, which must be this one.
+    /// Waits for the next message, which must be this one.
     #[track_caller]
     pub fn is_told(&self, state: &str) {
         let mut text = [0; 100];

@@ -1,11 +1,11 @@
-//! Senders and receivers from PyPI, which somebody else has written.
+//! Senders and receivers by other authors, from PyPI.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::skip;
 
-/// Python with a package of PyPI and its module: that of `.ci/run`, or the machine's own.
+/// A Python that has this package of PyPI with its module: the one of `.ci/run`, or the machine's own.
 #[track_caller]
 pub fn python_with(package: &str, module: &str) -> Option<PathBuf> {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/cache/peers/bin/python3");

@@ -13,11 +13,10 @@ use super::http::status;
 use super::program::{Program, SIGTERM};
 use super::{Descriptors, Door, PATIENCE, Process, docker, eventually, within};
 
-/// The file in a setup's directory into which its relay writes where it can be asked.
+/// The file in a setup's directory to which the relay writes its admin address.
 const ADMIN: &str = "admin";
 
-/// A directory with a config and a spool, in which a relay can be started, and started again. `{dir}` in what is written
-/// here stands for that directory.
+/// A directory with a config and a spool, in which a relay can be started repeatedly. `{dir}` in config text stands for that directory.
 pub struct Setup {
     dir: Arc<TempDir>,
     top: String,
@@ -28,7 +27,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Without listeners and forwards; with a spool and an admin port.
+    /// A config without listeners and forwards, with a spool and an admin port.
     pub fn new() -> Self {
         let dir = Arc::new(TempDir::new().expect("a directory"));
         let top = format!("hostname = \"{}\"\n", docker::RELAY);
@@ -37,19 +36,19 @@ impl Setup {
         Self { dir, top, spool, sections, listeners: 0, variables: Vec::new() }
     }
 
-    /// Keys that belong to no section.
+    /// Keys outside all sections.
     pub fn top(mut self, keys: &str) -> Self {
         self.top += &format!("{keys}\n");
         self
     }
 
-    /// Keys of `[spool]`, which has its `dir`.
+    /// Keys of `[spool]`, which already has its `dir`.
     pub fn spool(mut self, keys: &str) -> Self {
         self.spool += &format!("{keys}\n");
         self
     }
 
-    /// Keys of `[admin]`, which has an address. Before any other section.
+    /// Keys of `[admin]`, which already has an address. Call this before you add any other section.
     pub fn admin(self, keys: &str) -> Self {
         self.section(keys)
     }
@@ -77,7 +76,7 @@ impl Setup {
         self.section(&format!("[[forward]]\nto = \"{to}\"\n{quick}\n{keys}"))
     }
 
-    /// Several targets: the first one that takes lines gets them. None but these `keys`.
+    /// A forward with several targets: the first target that accepts lines gets them. It has only these `keys`.
     pub fn forward_in_order(self, to: &[String], keys: &str) -> Self {
         let to: Vec<String> = to.iter().map(|target| format!("\"{target}\"")).collect();
         self.section(&format!("[[forward]]\nto = [{}]\n{keys}", to.join(", ")))
@@ -92,7 +91,7 @@ impl Setup {
         self.dir.path().join(name)
     }
 
-    /// The files of the spool that hold lines, oldest first.
+    /// The spool's segment files, oldest first.
     pub fn segments(&self) -> Vec<PathBuf> {
         segments(&self.path("spool"))
     }
@@ -101,7 +100,7 @@ impl Setup {
         &self.dir
     }
 
-    /// `logferry`, with the config written and named in a variable.
+    /// `logferry`, with the config file written and its path in an environment variable.
     pub fn command(&self) -> Command {
         self.replaces(self);
         let mut command = logferry();
@@ -110,7 +109,7 @@ impl Setup {
         command
     }
 
-    /// Writes this config where the relay of `old` will read it again.
+    /// Writes this config over the file that the relay of `old` reloads.
     pub fn replaces(&self, old: &Setup) {
         let dir = old.dir.path().to_str().expect("a path in UTF-8");
         let text = format!("{}{}{}", self.top, self.spool, self.sections).replace("{dir}", dir);
@@ -125,7 +124,7 @@ impl Setup {
 
     #[track_caller]
     pub fn start_with(&self, command: &mut Command) -> Relay {
-        // One that was killed has left its address behind.
+        // A killed relay has left its address file behind.
         let _ = std::fs::remove_file(self.path(ADMIN));
         let mut program = Program::start(command);
         let admin = eventually("the relay is up", || {
@@ -151,19 +150,19 @@ pub fn segments(spool: &Path) -> Vec<PathBuf> {
     segments
 }
 
-/// `logferry` with no variable of the person who runs the tests.
+/// `logferry` without the environment variables of the person who runs the tests.
 pub fn logferry() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logferry"));
     command.env_clear();
     command
 }
 
-/// A relay at work. Dropping it kills it; if the test failed, what it said is printed.
+/// A running relay. Dropping it kills it; if the test failed, the relay's output is printed.
 pub struct Relay {
     program: Program,
     doors: Vec<Door>,
     admin: SocketAddr,
-    /// Its spool stays as long as it runs, whatever becomes of its setup.
+    /// Keeps the directory with the spool as long as the relay runs, even if its setup is dropped.
     _dir: Arc<TempDir>,
 }
 
@@ -173,7 +172,7 @@ impl Relay {
         &self.doors
     }
 
-    /// The only listener, or the first.
+    /// The only listener, or the first listener.
     pub fn door(&self) -> &Door {
         &self.doors[0]
     }
@@ -186,12 +185,12 @@ impl Relay {
         self.program.id()
     }
 
-    /// As the kernel sees it.
+    /// The relay's process.
     pub fn process(&self) -> Process {
         Process(self.program.id())
     }
 
-    /// What it has open when nothing happens.
+    /// The relay's open descriptors while it is idle.
     #[track_caller]
     pub fn descriptors(&self) -> Descriptors {
         Descriptors::of(self)
@@ -205,13 +204,13 @@ impl Relay {
         self.program.stderr()
     }
 
-    /// Waits until it has said so.
+    /// Waits until the relay has logged this text.
     #[track_caller]
     pub fn says(&self, text: &str) {
         eventually(&format!("the relay says: {text}"), || self.stderr().contains(text).then_some(()));
     }
 
-    /// How often its listeners have refused somebody for this reason.
+    /// How many peers its listeners have refused for this reason.
     pub fn refused(&self, reason: &str) -> i64 {
         self.metrics().with("listen_refused_total", &format!("reason=\"{reason}\""))
     }
@@ -244,7 +243,7 @@ impl Relay {
         eventually(&format!("{name} is at least {value}"), || (self.metrics().sum(name) >= value).then_some(()));
     }
 
-    /// Waits until `/status` says of a forward that this was the last thing that went wrong.
+    /// Waits until `/status` shows this as a forward's last error.
     #[track_caller]
     pub fn fails_because(&self, text: &str) {
         eventually(&format!("a forward fails: {text}"), || {
@@ -255,8 +254,8 @@ impl Relay {
         });
     }
 
-    /// Waits until the books balance ([`Metrics::imbalance`]), which they do once nothing moves any more: a scrape reads one
-    /// number after another, and another thread may count between two of them. `before`: lines pending at start.
+    /// Waits until the counters balance ([`Metrics::imbalance`]), which is certain only while the relay is idle: a scrape reads counters
+    /// one by one, and another thread may change them in between. `before`: lines pending at start.
     #[track_caller]
     pub fn balances(&self, before: u64) {
         let mut why = None;
@@ -276,8 +275,8 @@ impl Relay {
         self.counts("spool_spooled_total", lines as u64);
     }
 
-    /// Waits until everything is delivered and nothing of it may be sent again, and checks the books: each of `received`
-    /// messages was spooled, and with the `before` that a relay before this one had left pending, delivered by each forward.
+    /// Waits until everything is delivered and no line can be sent again, and checks the counters: each of `received` messages was spooled,
+    /// and each forward has delivered them and the `before` lines that an earlier relay had left pending.
     #[track_caller]
     pub fn has_delivered(&self, received: usize, before: usize) {
         let due = (received + before) as u64;
@@ -313,7 +312,7 @@ impl Relay {
         self.program.has_ended()
     }
 
-    /// SIGTERM, as `docker stop` sends it, and a good end.
+    /// Sends SIGTERM, as `docker stop` does, and expects a clean exit.
     #[track_caller]
     pub fn stops(mut self) -> Stopped {
         self.signal(SIGTERM);
@@ -323,13 +322,13 @@ impl Relay {
     }
 }
 
-/// What a relay had said when it ended.
+/// The complete output of a relay that has ended.
 pub struct Stopped {
     pub stdout: Vec<u8>,
     pub stderr: String,
 }
 
-/// `/metrics`, read.
+/// The parsed samples of `/metrics`.
 #[derive(Debug)]
 pub struct Metrics(Vec<Sample>);
 
@@ -346,7 +345,7 @@ impl Metrics {
         let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
             let (series, value) = line.rsplit_once(' ').expect("a series and a value");
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            // What every program exports has whole seconds for us.
+            // The standard process metrics have fractions of a second; whole seconds are enough for tests.
             let name = name.strip_prefix("logferry_").or(name.starts_with("process_").then_some(name));
             let value = value.parse().or_else(|_| value.parse().map(|seconds: f64| seconds as i64));
             let name = name.expect("our own, or every program's").to_owned();
@@ -355,7 +354,7 @@ impl Metrics {
         Self(samples.collect())
     }
 
-    /// Over all labels. A series that is not there is a mistake in the test.
+    /// The sum over all labels. A missing series is a mistake in the test.
     #[track_caller]
     pub fn sum(&self, name: &str) -> u64 {
         let of_name: Vec<_> = self.0.iter().filter(|sample| sample.name == name).collect();
@@ -364,18 +363,18 @@ impl Metrics {
         u64::try_from(sum).unwrap_or_else(|_| panic!("{name} is {sum}"))
     }
 
-    /// Where a label has a value, for example `shape="docker"`.
+    /// The sum of the series that have this label, for example `shape="docker"`.
     pub fn with(&self, name: &str, label: &str) -> i64 {
         self.0.iter().filter(|sample| sample.name == name && sample.labels.contains(label)).map(|s| s.value).sum()
     }
 
-    /// Who was refused, but for those who speak HTTP: a relay of another test may try a port at which its store was a moment ago.
+    /// Refused peers, except HTTP clients: a relay of another test may try the former port of its store.
     #[track_caller]
     pub fn refused(&self) -> i64 {
         self.sum("listen_refused_total") as i64 - self.with("listen_refused_total", "reason=\"http\"")
     }
 
-    /// The values of all forwards, and there is at least one.
+    /// The values of all forwards; fails if there are none.
     #[track_caller]
     fn each_forward(&self, name: &str) -> impl Iterator<Item = u64> {
         let of_name: Vec<_> = self.0.iter().filter(|sample| sample.name == name).collect();
@@ -383,8 +382,8 @@ impl Metrics {
         of_name.into_iter().map(|sample| u64::try_from(sample.value).expect("no counter is negative"))
     }
 
-    /// Invariant 6: received = spooled + dropped + joined + held + repeat pending; spooled + pending at start = delivered + filtered + rejected +
-    /// evicted + damaged + pending. `None`: the books balance. `before`: lines pending at start.
+    /// Invariant 6: received = spooled + dropped + joined + held + repeat pending; spooled + pending at start = delivered + filtered +
+    /// rejected + evicted + damaged + pending. `None`: the counters balance. `before`: lines pending at start.
     pub fn imbalance(&self, before: u64) -> Option<String> {
         let spooled = self.sum("spool_spooled_total");
         let waits = self.sum("spool_held") + self.sum("listen_repeat_pending");

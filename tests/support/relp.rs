@@ -1,14 +1,14 @@
-//! One end of a RELP session that says what a test wants. Shares no code with the relay.
+//! One end of a RELP session under the test's control. Shares no code with the relay.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use super::{Door, PATIENCE, eventually, own_address};
 
-/// A collector that takes connections when it is told to.
+/// A collector that accepts connections on demand.
 pub struct RelpCollector(TcpListener);
 
-/// The other end is the relay.
+/// A RELP session; the relay is the other end.
 pub struct RelpPeer(BufReader<TcpStream>);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -45,13 +45,13 @@ impl RelpCollector {
         RelpPeer::on(stream)
     }
 
-    /// The next connection, with its session opened as rsyslog does.
+    /// The next connection, with its session opened like rsyslog's.
     #[track_caller]
     pub fn opens(&self) -> RelpPeer {
         self.opens_with(|_| "relp_version=0\nrelp_software=1.11.0,librelp\ncommands=syslog".to_owned())
     }
 
-    /// The same as another logferry does: what is offered is offered back.
+    /// The next connection, with its session opened like logferry's: the collector accepts every offer.
     #[track_caller]
     pub fn opens_numbered(&self) -> RelpPeer {
         self.opens_with(str::to_owned)
@@ -80,7 +80,7 @@ impl RelpPeer {
         Self::on(TcpStream::connect(at).expect("the relay accepts"))
     }
 
-    /// The same, with a session opened as rsyslog does.
+    /// A connection whose session is opened like rsyslog's.
     #[track_caller]
     pub fn opened(door: &Door) -> Self {
         let mut peer = Self::connects(door);
@@ -131,13 +131,13 @@ impl RelpPeer {
         Some(RelpFrame { txnr: txnr.parse().expect("a number"), command, data })
     }
 
-    /// The next frames, which are there.
+    /// The next `count` frames; fails if the connection ends before.
     #[track_caller]
     pub fn frames(&mut self, count: usize) -> Vec<RelpFrame> {
         (0..count).map(|_| self.frame().expect("one more frame")).collect()
     }
 
-    /// Fails unless the relay has ended the connection, and said nothing more.
+    /// Fails unless the relay has ended the connection without another frame.
     #[track_caller]
     pub fn is_over(&mut self) {
         assert_eq!(self.frame(), None);
@@ -164,7 +164,7 @@ impl RelpPeer {
         (read.ok()? == 1).then_some(byte[0])
     }
 
-    /// A connection that was reset has ended; one on which nothing comes has not.
+    /// A reset counts as the end of the connection; a timeout fails the test.
     #[track_caller]
     fn check(&self, read: &std::io::Result<usize>) {
         let waited = read.as_ref().err().is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);

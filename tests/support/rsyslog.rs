@@ -1,4 +1,4 @@
-//! A real rsyslog as a collector: what it listens to and what it writes, for every test that has one.
+//! A real rsyslog as a collector: its inputs and its output, for all tests that use one.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::{Certs, Program, eventually, installed, own_port, skip};
 
-/// What it listens for.
+/// The protocol that it listens for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     Udp,
@@ -16,10 +16,10 @@ pub enum Input {
     Relp,
 }
 
-/// The file it writes, in its directory.
+/// Its output file, in its directory.
 pub const ARRIVED: &str = "arrived";
 
-/// The program. `None`: it is not installed, or cannot do this.
+/// The program. `None`: it is not installed, or lacks this input.
 pub fn find(input: Input) -> Option<PathBuf> {
     let program = installed("rsyslogd", "rsyslog")?;
     let (module, package, what) = match input {
@@ -38,7 +38,7 @@ pub fn has_module(name: &str) -> bool {
     modules().is_some_and(|dir| dir.join(name).is_file())
 }
 
-/// The directory of its modules.
+/// The directory of rsyslog's modules.
 pub fn modules() -> Option<PathBuf> {
     let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("rsyslog"));
     libraries.chain(["/usr/lib/rsyslog".into(), "/usr/lib64/rsyslog".into()]).find(|dir| dir.join("lmnet.so").is_file())
@@ -51,16 +51,16 @@ pub fn command(program: &Path, dir: &Path) -> Command {
     command
 }
 
-/// Starts one on a port of its own, and waits until it listens. Its files are in `dir`; it writes control characters as `#`
-/// and three octal digits, as it does by default ([`escaped`]).
+/// Starts rsyslog on a free port, and waits until it listens. Its files are in `dir`. It writes control characters as `#` and three octal
+/// digits, as it does by default ([`escaped`]).
 #[track_caller]
 pub fn start(program: &Path, input: Input, dir: &Path, properties: &[&str]) -> (Program, SocketAddr) {
-    // Somebody else may take the port between the asking and the taking.
+    // Another process may take the port between the check and the bind.
     eventually("an rsyslog that listens", || {
         let at = match input {
             Input::Udp => UdpSocket::bind(own_port()).ok()?.local_addr().ok()?,
             Input::Tcp | Input::Relp => TcpListener::bind(own_port()).ok()?.local_addr().ok()?,
-            // Its certificate is for this address.
+            // The certificate is for this address.
             Input::Tls => TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?,
         };
         let conf = conf(input, at, dir, properties).replace("OnReceive=\"off\"", "OnReceive=\"on\"");
@@ -68,7 +68,7 @@ pub fn start(program: &Path, input: Input, dir: &Path, properties: &[&str]) -> (
         let mut daemon = Program::start(&mut command(program, dir));
         eventually("it listens or ends", || {
             let listens = match input {
-                // The port is taken when the daemon has it.
+                // Once rsyslog listens, the port cannot be bound.
                 Input::Udp => UdpSocket::bind(at).is_err(),
                 Input::Tcp | Input::Tls | Input::Relp => TcpStream::connect(at).is_ok(),
             };
@@ -78,11 +78,10 @@ pub fn start(program: &Path, input: Input, dir: &Path, properties: &[&str]) -> (
     })
 }
 
-/// A config that writes a line for each message: these properties, what the relay says about the container, and the
-/// message, with a tab between them. Without properties, the message alone.
+/// A config that writes a line for each message: these properties, the relay's fields about the container, and the message, separated by
+/// tabs. Without properties, only the message.
 ///
-/// Its queues are direct: what was read is written before more is read, so that an rsyslog that dies takes with it as
-/// little as it can.
+/// The queues are direct: rsyslog writes each message before it reads more, so that a crash loses as little as possible.
 pub fn conf(input: Input, at: SocketAddr, dir: &Path, properties: &[&str]) -> String {
     let (ip, port, dir) = (at.ip(), at.port(), dir.display());
     let bound = format!("address=\"{ip}\" port=\"{port}\" ruleset=\"arrived\"");
@@ -107,12 +106,13 @@ pub fn conf(input: Input, at: SocketAddr, dir: &Path, properties: &[&str]) -> St
     )
 }
 
-/// What it makes of a message, whoever sends it: NUL as it writes control characters by default, and none at the end.
+/// A message's text in rsyslog's output, by every protocol: NUL is escaped like a control character by default, and a NUL at the end is
+/// removed.
 pub fn kept(text: &[u8]) -> Vec<u8> {
     without_nul_at_the_end(text).split(|byte| *byte == 0).collect::<Vec<_>>().join(&b"#000"[..])
 }
 
-/// What it makes of a message by default.
+/// A message's text in rsyslog's output with the default escapes.
 pub fn escaped(text: &[u8]) -> Vec<u8> {
     let escape = |byte: &u8| match byte {
         0..32 => format!("#{byte:03o}").into_bytes(),
@@ -126,7 +126,7 @@ pub fn without_nul_at_the_end(text: &[u8]) -> &[u8] {
     &text[..end]
 }
 
-/// Its TLS: our certificates, and senders that are asked for none.
+/// TLS settings: our certificates, and no client certificates.
 pub fn tls() -> String {
     let certs = Certs::get();
     let (ca, cert, key) = (certs.path("ca.pem"), certs.path("server.pem"), certs.path("server-key.pem"));
@@ -138,7 +138,7 @@ pub fn tls() -> String {
     )
 }
 
-/// Each with a tab behind it.
+/// Each property, followed by a tab.
 fn fields(properties: &[&str]) -> String {
     if properties.is_empty() {
         return String::new();

@@ -1,4 +1,4 @@
-//! A name server that says whatever a test wants: what dnsmasq cannot be made to say. Just enough of RFC 1035.
+//! A scripted name server, for answers that dnsmasq cannot give. It implements just enough of RFC 1035.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -19,27 +19,27 @@ pub const SERVFAIL: u8 = 2;
 pub const NXDOMAIN: u8 = 3;
 pub const REFUSED: u8 = 5;
 
-/// What is asked.
+/// A query.
 pub struct Question {
     pub name: String,
     pub kind: u16,
-    /// Over TCP, as after an answer that was cut.
+    /// Over TCP, as after a truncated answer.
     pub tcp: bool,
 }
 
 #[derive(Clone)]
 pub enum Reply {
-    /// These, and no error. None: the name is there and has nothing of this kind.
+    /// These records, without an error. An empty list: the name exists and has no record of this type.
     Records(Vec<Record>),
     Code(u8),
     Silence,
-    /// The same, but only when so many more questions have come that those who asked have long given up.
+    /// Answers only after so many further questions that the resolver has given up.
     Late(Box<Reply>),
-    /// The same, to another question.
+    /// Answers with another query's ID.
     WrongId(Box<Reply>),
-    /// Bytes that are no answer.
+    /// Bytes that are not a DNS message.
     Garbage,
-    /// Over UDP nothing but "ask by TCP"; over TCP the same.
+    /// Over UDP a truncated answer (TC), over TCP the full reply.
     Cut(Box<Reply>),
 }
 
@@ -57,12 +57,12 @@ pub enum Data {
     Service { priority: u16, weight: u16, port: u16, target: String },
 }
 
-/// A look-up asks for both families, and once more where nobody answers.
+/// A look-up sends a query for each address family, and repeats both if no answer comes.
 const LATE: usize = 8;
 
 type Script = Box<dyn FnMut(&Question) -> Reply + Send>;
 
-/// Ends when it is dropped.
+/// Stops when dropped.
 pub struct ScriptedServer {
     address: SocketAddr,
     script: Arc<Mutex<Script>>,
@@ -71,7 +71,7 @@ pub struct ScriptedServer {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A reply with the addresses of the family that is asked for.
+/// A reply with the addresses of the family in question.
 pub fn addresses(question: &Question, ttl: u32, all: &[&str]) -> Reply {
     let parsed = all.iter().map(|address| address.parse::<IpAddr>().expect("an address"));
     let asked = parsed.filter(|address| question.kind == if address.is_ipv4() { A } else { AAAA });
@@ -98,17 +98,17 @@ impl ScriptedServer {
         Self { address, script, asked, over, threads }
     }
 
-    /// Knows [`NAME`] by these addresses.
+    /// A server that resolves [`NAME`] to these addresses.
     pub fn with(all: &'static [&str]) -> Self {
         Self::start(move |question| addresses(question, 1, all))
     }
 
-    /// From now on.
+    /// Replaces the script.
     pub fn says(&self, script: impl FnMut(&Question) -> Reply + Send + 'static) {
         *self.script.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(script);
     }
 
-    /// [`NAME`] has these addresses from now on.
+    /// Changes the addresses of [`NAME`].
     pub fn points_to(&self, all: &'static [&str]) {
         self.says(move |question| addresses(question, 1, all));
     }
@@ -117,19 +117,19 @@ impl ScriptedServer {
         self.address
     }
 
-    /// Questions so far.
+    /// Number of questions so far.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Waits until it was asked so many more questions.
+    /// Waits for `more` further questions.
     #[track_caller]
     pub fn is_asked(&self, more: usize) {
         let goal = self.asked() + more;
         eventually("the name server is asked", || (self.asked() >= goal).then_some(()));
     }
 
-    /// The section of a relay's config that makes it ask here, with times for impatient tests.
+    /// A relay's config section that uses this server, with short TTLs for impatient tests.
     pub fn section(&self) -> String {
         self.section_with("min-ttl = \"100ms\"\nmax-ttl = \"100ms\"")
     }
@@ -142,7 +142,7 @@ impl ScriptedServer {
 impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
-        // Whoever waits for a question gets one, which is none.
+        // An empty datagram and an empty connection wake the threads that wait for questions.
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let _ = (socket.send_to(&[], self.address), TcpStream::connect(self.address));
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
@@ -222,7 +222,7 @@ fn read_question(packet: &[u8], tcp: bool) -> Option<Question> {
     Some(Question { name: labels.join("."), kind, tcp })
 }
 
-/// `None`: nothing is said.
+/// `None`: no answer.
 fn answer(packet: &[u8], question: &Question, reply: &Reply) -> Option<Vec<u8>> {
     match reply {
         Reply::Records(records) => Some(message(packet, question, 0, records)),
@@ -247,7 +247,7 @@ fn answer(packet: &[u8], question: &Question, reply: &Reply) -> Option<Vec<u8>> 
 fn message(packet: &[u8], question: &Question, code: u8, records: &[Record]) -> Vec<u8> {
     let count = u16::try_from(records.len()).expect("few");
     let mut out = packet[..2].to_vec();
-    // An answer to a query that wanted recursion, from a server that has it; one question.
+    // The header: a response (QR) with recursion desired and available (RD, RA); one question.
     out.extend_from_slice(&[0x81, 0x80 | code, 0, 1]);
     out.extend_from_slice(&count.to_be_bytes());
     out.extend_from_slice(&[0; 4]);
@@ -292,7 +292,7 @@ fn write_name(name: &str, out: &mut Vec<u8>) {
     out.push(0);
 }
 
-/// Where [`NAME`] is by way of this many other names.
+/// A reply that reaches [`NAME`]'s address through this many aliases (CNAME).
 pub fn aliases(question: &Question, count: usize, address: &str) -> Reply {
     let name = |at: usize| if at == 0 { NAME.to_owned() } else { format!("alias{at}.test") };
     let mut records: Vec<Record> =

@@ -1,4 +1,4 @@
-//! Senders: every way into a relay.
+//! Senders for every input of a relay.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -14,7 +14,7 @@ use rustls_pki_types::ServerName;
 
 use super::{Certs, Docker, Format, PATIENCE, Relay};
 
-/// Where a relay listens.
+/// A relay's listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Door {
     Udp(SocketAddr),
@@ -26,11 +26,11 @@ pub enum Door {
     Unixgram(PathBuf),
 }
 
-/// How to speak TLS.
+/// A TLS client's options.
 #[derive(Clone, Copy)]
 pub struct TlsClient {
     pub version: &'static SupportedProtocolVersion,
-    /// Shows the client certificate of [`Certs`].
+    /// Whether the client shows its certificate of [`Certs`].
     pub identified: bool,
 }
 
@@ -44,10 +44,10 @@ pub enum Wire {
 }
 
 impl TlsClient {
-    /// Shows no certificate.
+    /// A client without a certificate.
     pub const ANONYMOUS: Self = Self { version: &TLS13, identified: false };
 
-    /// A side that trusts certificates of `trusted`, with one of its own: its file, and whose it is.
+    /// A client config that trusts certificates of `trusted`, and optionally has a certificate: its file, and its owner.
     pub fn config(&self, trusted: &Certs, identity: Option<(&str, &Certs)>) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(&[self.version])
@@ -62,7 +62,7 @@ impl TlsClient {
         }
     }
 
-    /// What it says first.
+    /// The ClientHello.
     pub fn hello(&self) -> Vec<u8> {
         let name = ServerName::try_from("localhost").expect("a name");
         let mut client = ClientConnection::new(Arc::new(self.config(Certs::get(), None)), name).expect("a client");
@@ -95,7 +95,7 @@ impl Door {
         }
     }
 
-    /// Without TLS.
+    /// Connects without TLS.
     pub fn connect(&self) -> Wire {
         match self {
             Self::Udp(to) => {
@@ -121,19 +121,19 @@ impl Door {
         self.connect_tls_as(tls, certs, tls.identified.then_some(("client.pem", certs)))
     }
 
-    /// To one whose certificate is of `trusted`, with one of our own: its file, and whose it is.
+    /// Connects with TLS, trusts certificates of `trusted`, and optionally shows a certificate: its file, and its owner.
     pub fn connect_tls_as(&self, tls: TlsClient, trusted: &Certs, identity: Option<(&str, &Certs)>) -> Wire {
         self.secure(tls.config(trusted, identity))
     }
 
-    /// Shakes hands, and takes it that nobody answers.
+    /// Starts a handshake; the relay need not answer.
     pub fn knock(&self, tls: TlsClient, trusted: &Certs, identity: Option<(&str, &Certs)>) {
         let Wire::Tls(mut stream) = self.connect_tls_as(tls, trusted, identity) else { unreachable!("it is TLS") };
         let _ = stream.get_ref().set_read_timeout(Some(super::PATIENCE));
         let _ = stream.read(&mut [0]);
     }
 
-    /// The same, showing what it likes.
+    /// Like [`knock`](Self::knock), with any certificate.
     pub fn knock_with(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -172,7 +172,7 @@ impl Read for Wire {
 }
 
 impl Wire {
-    /// One that is read for so long and no longer.
+    /// Sets a read timeout of [`PATIENCE`].
     pub fn with_patience(self) -> Self {
         match &self {
             Self::Tcp(stream) => stream.set_read_timeout(Some(PATIENCE)),
@@ -184,7 +184,7 @@ impl Wire {
         self
     }
 
-    /// Reads what comes next; 0: the connection has ended.
+    /// Reads the next bytes; 0: the connection has ended.
     #[track_caller]
     pub fn hears(&mut self, into: &mut [u8]) -> usize {
         match self.read(into) {
@@ -194,7 +194,7 @@ impl Wire {
         }
     }
 
-    /// Bytes as they are: a datagram, or a part of a stream.
+    /// Sends bytes as they are: a datagram, or a part of a stream.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) {
         let sent = match self {
@@ -207,13 +207,13 @@ impl Wire {
         sent.expect("the relay takes everything");
     }
 
-    /// A message framed with an octet count.
+    /// Sends a message with an octet count.
     #[track_caller]
     pub fn send_counted(&mut self, message: &[u8]) {
         self.send(&counted(message));
     }
 
-    /// What a container says, framed as Docker's driver frames it: counted only in RFC 5424 over TLS.
+    /// Sends a container's line, framed as Docker's driver frames it: octet-counted only in RFC 5424 over TLS.
     #[track_caller]
     pub fn says(&mut self, container: &Docker, text: &[u8]) {
         let message = container.says(text);
@@ -223,13 +223,13 @@ impl Wire {
         }
     }
 
-    /// Breaks a TCP connection: the relay is told that it was reset.
+    /// Resets a TCP connection.
     pub fn breaks(self) {
         let Self::Tcp(stream) = self else { panic!("only TCP can be reset") };
         socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("a socket option");
     }
 
-    /// Says goodbye, as a container does that stops.
+    /// Closes the connection in good order, like a container that stops.
     pub fn close(self) {
         if let Self::Tls(mut stream) = self {
             stream.conn.send_close_notify();
@@ -237,7 +237,7 @@ impl Wire {
         }
     }
 
-    /// Waits until the relay has hung up on us.
+    /// Waits until the relay has closed the connection.
     #[track_caller]
     pub fn is_closed(&mut self) {
         let mut byte = [0];
@@ -253,12 +253,12 @@ impl Wire {
     }
 }
 
-/// What a container says at once: these numbers, a message each, by the relay's first listener.
+/// Sends these numbers at once, one message each, to the relay's first listener.
 pub fn says(relay: &Relay, numbers: Range<usize>) {
     says_at_length(relay, numbers, 1);
 }
 
-/// The same with so many digits: 8192 and a few hundred messages are more than kernels hold on their way.
+/// Sends each number with leading zeros: a few hundred messages of 8192 digits exceed the kernel's buffers.
 pub fn says_at_length(relay: &Relay, numbers: Range<usize>, digits: usize) {
     let container = Docker::new(Format::Rfc5424Micro, "web");
     let mut wire = relay.door().connect();

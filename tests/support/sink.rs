@@ -1,4 +1,4 @@
-//! A collector that counts: a mark in each message says which it is, and nothing else of it is kept. For hours, and for crowds.
+//! A collector that only counts: a mark identifies each message, and the rest is discarded. For runs of hours and for many senders.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,12 +10,12 @@ use socket2::{Domain, Socket, Type};
 
 use super::own_port;
 
-/// Streams of numbered messages there can be.
+/// Maximum number of streams.
 const STREAMS: usize = 10;
-/// Bytes of a mark.
+/// Length of a mark in bytes.
 const MARK: usize = "@0:00000000;".len();
 
-/// How a message says which it is.
+/// The mark that identifies a message.
 pub fn mark(stream: usize, number: usize) -> String {
     assert!(stream < STREAMS && number < 100_000_000);
     format!("@{stream}:{number:08};")
@@ -23,26 +23,26 @@ pub fn mark(stream: usize, number: usize) -> String {
 
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Which numbers came, by stream.
+    /// By stream: whether each number has arrived.
     came: [Vec<bool>; STREAMS],
     arrived: [usize; STREAMS],
-    /// How many came again.
+    /// Duplicates.
     pub repeated: usize,
 }
 
 impl Tally {
-    /// How many different ones of a stream.
+    /// The number of different messages of a stream.
     pub fn arrived(&self, stream: usize) -> usize {
         self.arrived[stream]
     }
 
-    /// Whether all of a stream have come that were sent.
+    /// Whether all sent messages of a stream have arrived.
     pub fn has(&self, stream: usize, sent: usize) -> bool {
-        // Looking at each of them takes longer, and most often there is nothing to find.
+        // The count is cheaper than a look at each message, and is usually enough.
         self.arrived[stream] >= sent || self.missing(stream, sent).next().is_none()
     }
 
-    /// Those of a stream that were sent and have not come.
+    /// Messages of a stream that were sent and have not arrived.
     pub fn missing(&self, stream: usize, sent: usize) -> impl Iterator<Item = usize> {
         (0..sent).filter(move |number| !self.came[stream].get(*number).is_some_and(|came| *came))
     }
@@ -61,18 +61,18 @@ impl Tally {
     }
 }
 
-/// Bytes it reads at a time.
+/// Bytes per read.
 const READ: usize = 64 * 1024;
-/// How long one that reads slowly pauses before each read.
+/// The pause of a slow reader before each read.
 const SLOWLY: Duration = Duration::from_millis(100);
-/// Of one that may read slowly: so much the kernel holds for it, so that a relay feels it soon.
+/// Receive buffer of a sink that may read slowly, so that the relay soon notices.
 const SMALL_BUFFER: usize = 16 * 1024;
 
-/// Takes connections for as long as the process runs.
+/// Accepts connections for as long as the process runs.
 pub struct Sink {
     address: SocketAddr,
     tally: Arc<Mutex<Tally>>,
-    /// Bytes it reads at a time.
+    /// Bytes per read.
     reads: Arc<AtomicUsize>,
 }
 
@@ -81,11 +81,11 @@ impl Sink {
         Self::at(TcpListener::bind(own_port()).expect("a free port"))
     }
 
-    /// On every address of loopback, for a name that has many. May read slowly.
+    /// Listens on every loopback address, for a name with many addresses. Can read slowly.
     pub fn everywhere() -> Self {
         let bound = || -> std::io::Result<TcpListener> {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            // Those that are accepted have it too.
+            // Accepted sockets inherit the size.
             socket.set_recv_buffer_size(SMALL_BUFFER)?;
             socket.bind(&SocketAddr::from(([0, 0, 0, 0], 0)).into())?;
             socket.listen(64)?;
@@ -111,13 +111,13 @@ impl Sink {
         self.address.port()
     }
 
-    /// Reads so many bytes ten times a second.
+    /// Reads `bytes` bytes ten times a second.
     pub fn reads_slowly(&self, bytes: usize) {
         assert!(0 < bytes && bytes < READ);
         self.reads.store(bytes, Ordering::Relaxed);
     }
 
-    /// Reads as much as there is.
+    /// Reads as fast as possible again.
     pub fn reads_on(&self) {
         self.reads.store(READ, Ordering::Relaxed);
     }
@@ -145,7 +145,7 @@ fn read(mut stream: TcpStream, tally: &Mutex<Tally>, reads: &AtomicUsize) {
             tally.add(&bytes[at..at + MARK]);
         });
         drop(tally);
-        // Less than a mark, so that none is counted twice.
+        // Keep less than a mark, so that no mark is counted twice.
         held = end.min(MARK - 1);
         bytes.copy_within(end - held..end, 0);
     }

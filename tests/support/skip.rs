@@ -1,38 +1,38 @@
-//! What a test needs and this machine has not got: then the test says so and passes. All that was skipped in one run of
-//! `cargo test` is counted at its end, by `tests/what_was_skipped.rs`.
+//! Requirements that this machine lacks: the test reports that it was skipped, and passes. `tests/what_was_skipped.rs` counts the skipped
+//! tests of one `cargo test` at its end.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// A file to write into instead of [`record`], for who runs the tests without cargo.
+/// An environment variable with a file that replaces [`record`], for runs without cargo.
 pub const FILE: &str = "LOGFERRY_SKIPPED";
 
-/// Says that this test cannot be made here. `missing` is what it lacks, in a word under which it is counted: the name of a
-/// program, or "root", "IPv6", …; `why` is a sentence for a person.
+/// Reports that this test cannot run here. `missing` is the key under which the skip is counted: a program's name, or "root", "IPv6", …;
+/// `why` is a sentence for a person.
 ///
-/// Where everything is at hand, as in CI, a proof that quietly does not run is worse than none.
+/// Fails in CI as root, where everything is installed: a skipped test must not pass silently there.
 #[track_caller]
 pub fn skip(missing: &str, why: &str) {
     let complete = std::env::var_os("CI").is_some() && nix::unistd::geteuid().is_root();
     assert!(!complete, "in CI nothing is skipped, and {why}");
     let thread = std::thread::current();
     let line = format!("{missing}\t{}\t{why}\n", thread.name().unwrap_or("?"));
-    // Past the test harness, which keeps the output of tests that pass to itself.
+    // Write to stderr directly: the test harness hides the output of passing tests.
     let _ = std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
     let file = record();
     let _ = fs::create_dir_all(file.parent().expect("it is in a folder"));
-    // One write, so that lines of many processes do not mix. A user who may not write there has seen it on stderr.
+    // One write, so that lines of many processes do not mix. A user without write permission has seen the text on stderr.
     let _ =
         OpenOptions::new().append(true).create(true).open(file).and_then(|mut file| file.write_all(line.as_bytes()));
 }
 
-/// What was skipped so far by the tests that the same cargo runs: a line for each, `missing`, the test and why, with tabs.
+/// The list of tests that this run of cargo has skipped so far: lines of `missing`, the test and the reason, separated by tabs.
 pub fn record() -> PathBuf {
     if let Some(file) = std::env::var_os(FILE) {
         return file.into();
     }
-    // target/debug/deps/this: unit tests are not told by cargo where target/tmp is.
+    // The program is target/debug/deps/NAME. Unit tests get no path of target/tmp from cargo.
     let program = std::env::current_exe().expect("a program has a path");
     let target = program.ancestors().nth(3).expect("three folders above it");
     target.join("tmp/skipped").join(std::os::unix::process::parent_id().to_string())
@@ -51,7 +51,7 @@ pub fn installed(program: &str, packages: &str) -> Option<PathBuf> {
     found
 }
 
-/// Whether root runs this, who alone can do `what`.
+/// Whether the tests run as root, which `what` requires.
 #[track_caller]
 pub fn root_can(what: &str) -> bool {
     let is_root = nix::unistd::geteuid().is_root();

@@ -1,5 +1,5 @@
-//! A log store that takes requests by HTTP and answers what a test wants. Strict: what no real one would take ends the test. Shares no code
-//! with the relay.
+//! An HTTP log store whose answers the test chooses. Strict: a request that no real store accepts fails the test. Shares no code with the
+//! relay.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,24 +13,24 @@ use serde_json::Value;
 use super::collector::server_config;
 use super::{Certs, PATIENCE, eventually, own_port};
 
-/// A store that takes connections when it is told to.
+/// A store that accepts connections on demand.
 pub struct Store {
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
 }
 
-/// The other end is the relay.
+/// A connection; the relay is the other end.
 pub struct StorePeer(BufReader<Box<dyn Way>>);
 
 trait Way: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Way for T {}
 
-/// A request, its body not compressed.
+/// A request, with its body decompressed.
 pub struct StoreRequest {
     /// Method, path and query.
     pub target: String,
-    /// Names in small letters.
+    /// Lower-case names and their values.
     headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     /// The body as it was sent.
@@ -71,7 +71,7 @@ impl Store {
         self.begins(eventually("the relay connects", || self.listener.accept().ok()).0)
     }
 
-    /// The next connection, where one comes before it is over.
+    /// The next connection; `None` if `is_over` is set first.
     pub fn accepts_unless(&self, is_over: &AtomicBool) -> Option<StorePeer> {
         let next = || match self.listener.accept() {
             Ok((stream, _)) => Some(Some(stream)),
@@ -129,7 +129,7 @@ impl StorePeer {
             }
             other => assert_eq!(other, None, "the encoding of a body"),
         }
-        // One at a time.
+        // The relay sends one request at a time.
         assert!(self.0.buffer().is_empty(), "a request before the answer");
         Some(request)
     }
@@ -139,7 +139,7 @@ impl StorePeer {
         self.next().expect("a request")
     }
 
-    /// Answers with these headers, each with its line's end.
+    /// Answers with these header lines, each with its line end.
     pub fn answers_with(&mut self, status: u16, headers: &str, body: &str) {
         let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len());
         self.0.get_mut().write_all(answer.as_bytes()).expect("the relay reads");
@@ -149,12 +149,12 @@ impl StorePeer {
         self.answers_with(status, "", body);
     }
 
-    /// Begins an answer, and ends the connection in it.
+    /// Ends the connection in the middle of an answer.
     pub fn breaks_off(mut self) {
         self.begins_answer();
     }
 
-    /// Begins an answer that is longer.
+    /// Sends the first half of an answer.
     pub fn begins_answer(&mut self) {
         let half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"errors\"";
         self.0.get_mut().write_all(half).expect("the relay reads");
@@ -168,7 +168,7 @@ impl StoreRequest {
         found.first().map(|(_, value)| value.as_str())
     }
 
-    /// The names of its headers, in small letters.
+    /// The header names in lower case.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.headers.iter().map(|(name, _)| name.as_str())
     }
@@ -181,7 +181,7 @@ impl StoreRequest {
         lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()
     }
 
-    /// `_id` and document of each line of a request of `_bulk`.
+    /// `_id` and document of each entry of a `_bulk` request.
     pub fn bulk(&self) -> Vec<(String, Value)> {
         assert!(self.target.starts_with("POST ") && self.target.contains("/_bulk?"), "{}", self.target);
         let lines = self.ndjson();
@@ -194,7 +194,7 @@ impl StoreRequest {
         pairs.collect()
     }
 
-    /// The numbers that were said, in a request of `_bulk`.
+    /// The message texts of a `_bulk` request, as numbers.
     pub fn numbers(&self) -> Vec<usize> {
         let number = |(_, document): (String, Value)| document["message"].as_str()?.parse().ok();
         self.bulk().into_iter().map(|line| number(line).expect("a number")).collect()

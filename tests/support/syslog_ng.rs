@@ -1,7 +1,7 @@
-//! A real syslog-ng: where it is and how it is started. What it is to do stands with the test.
+//! A real syslog-ng: how to find and start it. Each test has its own config for it.
 //!
-//! It cannot be installed beside rsyslog from Debian's packages. It is also found where it was unpacked:
-//! `apt-get download syslog-ng-core libivykis0 libnet1 libpcre3 libwrap0`, then `dpkg -x` each into `target/syslog-ng`.
+//! Debian's packages of syslog-ng and rsyslog exclude each other. An unpacked syslog-ng works too: `apt-get download syslog-ng-core
+//! libivykis0 libnet1 libpcre3 libwrap0`, then `dpkg -x` each into `target/syslog-ng`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,8 +44,8 @@ impl SyslogNg {
     }
 }
 
-/// What it makes of a message, whoever sends it: no NUL at the end, and no BOM at the start, which RFC 5424 makes a mark and
-/// not a text.
+/// A message's text in syslog-ng's output, by every protocol: a NUL at the end is removed, and so is a BOM at the start, which RFC 5424
+/// defines as a mark and not as text.
 pub fn kept(text: &[u8]) -> Vec<u8> {
     let text = without_nul_at_the_end(text);
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).to_vec()
