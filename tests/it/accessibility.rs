@@ -9,9 +9,9 @@ use std::thread;
 use crate::support::http::Browser;
 use crate::support::{Collector, Docker, Format, Framing, Setup, skip};
 
-/// Where `.ci/run` puts axe-core. Its licence is not ours, so it is not among our files.
+/// The path where `.ci/run` puts axe-core. It has another licence than this project, so it is not in the repository.
 const AXE: &str = ".ci/cache/axe/axe_playwright_python/axe.min.js";
-/// What has to be shown behind the page.
+/// The script that runs axe and appends its report to the page.
 const REPORT: &str = r#"axe.run().then(({ violations, passes }) => {
     const report = document.createElement("pre");
     report.id = "axe";
@@ -57,7 +57,7 @@ fn no_page_violates_a_rule_of_accessibility() {
     relay.stops();
 }
 
-/// A way to the admin port on which a script is added to each page, and no policy keeps it out.
+/// A proxy for the admin port that adds a script to each page and removes the content security policy.
 fn with_script(admin: SocketAddr, script: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");

@@ -1,5 +1,5 @@
-//! Sockets that a service manager opens and keeps, as systemd does: what is sent while no relay runs is not lost. The test
-//! is the service manager here; `systemd-socket-activate` hands its sockets to one relay only.
+//! Socket activation, as systemd does it: the service manager keeps the sockets open, so that messages sent while no relay runs are not
+//! lost. The test acts as the service manager, because `systemd-socket-activate` hands its sockets to one relay only.
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
@@ -16,10 +16,10 @@ use crate::support::{Collector, Flow, Framing, Notified, Program, Relay, Setup, 
 
 const CONFIG_ERROR: i32 = 78;
 const MESSAGES: usize = 10;
-/// Bytes: seconds of what a container says, and not what the relay would ask for.
+/// In bytes: enough for seconds of a container's output, and not the size that the relay would set.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
-/// Every kind of socket there is, and the directory of those that are files.
+/// A socket of every kind, and the directory of the unix sockets.
 struct Manager {
     udp: UdpSocket,
     tcp: TcpListener,
@@ -31,7 +31,7 @@ struct Manager {
 impl Manager {
     fn new(setup: &Setup) -> Self {
         let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        // As systemd does for `ReceiveBuffer=`; beyond the host's limit only root may.
+        // Like systemd for `ReceiveBuffer=`; only root may exceed the host's limit.
         if setsockopt(&udp, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             SockRef::from(&udp).set_recv_buffer_size(RECEIVE_BUFFER).expect("a socket option");
         }
@@ -42,21 +42,21 @@ impl Manager {
         Self { udp, tcp, _unix: unix, unixgram, descriptors }
     }
 
-    /// A listener for each of its sockets.
+    /// Adds a listener for each of the sockets.
     fn listeners(&self, setup: Setup) -> Setup {
         let (udp, tcp) = (self.udp.local_addr().expect("bound"), self.tcp.local_addr().expect("bound"));
         let setup = setup.listen(&format!("udp://{udp}")).listen(&format!("tcp://{tcp}"));
         setup.listen("unix://{dir}/log.sock").listen("unixgram://{dir}/datagrams.sock")
     }
 
-    /// This command, with the sockets in its hands.
+    /// The command, with the sockets passed to it.
     fn hands_to(&self, command: &Command) -> Command {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
         shell.env_clear().env("LISTEN_FDS", self.descriptors.len().to_string());
         shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let descriptors = self.descriptors;
-        // SAFETY: nothing but system calls on descriptors that are open as long as we are.
+        // SAFETY: only system calls on descriptors that stay open as long as this process.
         unsafe { shell.pre_exec(move || arrange(descriptors)) };
         shell
     }
@@ -66,7 +66,8 @@ impl Manager {
     }
 }
 
-/// Puts them where LISTEN_FDS says they are: from 3 on. Out of the way first, for some may be there in another order.
+/// Moves the descriptors to 3 and up, where LISTEN_FDS expects them. They move to high numbers first, because some may already be in that
+/// range in another order.
 fn arrange<const N: usize>(descriptors: [RawFd; N]) -> std::io::Result<()> {
     const OUT_OF_THE_WAY: RawFd = 100;
     let mut copies = descriptors;
@@ -136,7 +137,7 @@ fn a_restart_loses_no_datagram() {
     assert!(collector.numbers().into_iter().eq(0..sent), "each once, in order");
     relay.stops();
 
-    // What was done to a socket would be there for ever: a shutdown would make it end-of-file, again and again.
+    // State of a socket outlives the relay: a shutdown would be a permanent end-of-file for every later relay.
     for ended in [manager.udp.set_nonblocking(true), manager.unixgram.set_nonblocking(true)] {
         ended.expect("a socket option");
     }

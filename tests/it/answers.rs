@@ -1,5 +1,5 @@
-//! Name servers that say anything but the answer: none of it ends a connection that stands, none of it keeps a relay from
-//! starting, and none of it is final.
+//! Name servers that give every answer but the right one. Such an answer never ends an open connection, never keeps a relay from starting,
+//! and is never final.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,8 +25,7 @@ fn moves(relay: &Relay) -> u64 {
     relay.metrics().sum("forward_moves_total")
 }
 
-/// The name server says this instead of its answer: while a connection stands, when it breaks, and until it says a new
-/// address.
+/// The name server gives this answer while a connection is open, while the connection breaks, and until the name gets a new address.
 fn is_no_answer(reply: fn(&Question) -> Reply) {
     let names = ScriptedServer::with(&[FIRST]);
     let [mut first, mut second] = collectors();
@@ -42,7 +41,7 @@ fn is_no_answer(reply: fn(&Question) -> Reply) {
     relay.has_delivered(40, 0);
     assert_eq!((first.count(), first.accepted(), moves(&relay)), (40, 1, 0), "the connection that stood is left");
 
-    // The last good answer serves.
+    // The relay connects to the last good answer.
     first.goes();
     relay.counts("forward_connected", 0);
     first.comes();
@@ -55,13 +54,13 @@ fn is_no_answer(reply: fn(&Question) -> Reply) {
     says(&relay, 60..80);
     all_arrived_once(&[&first, &second], 80);
     relay.has_delivered(80, 0);
-    // A library that warned of each datagram would let anybody fill the log.
+    // A library that logged a warning for each datagram would let any host fill the log.
     let (said, ours) = (relay.stops().stderr, ["spool: ", "listen: ", "admin: ", "forward central: ", "stopp"]);
     let is_ours = |line: &str| ours.iter().any(|start| line[27..].trim_start()[5..].trim_start().starts_with(start));
     assert!(said.lines().all(is_ours), "{said}");
 }
 
-/// The relay starts while the name server says this, and delivers when it comes to its senses.
+/// The relay starts while the name server gives this answer, and delivers once the answer is right.
 fn is_waited_out(reply: fn(&Question) -> Reply) {
     let names = ScriptedServer::start(reply);
     let [mut first, _] = collectors();
@@ -76,7 +75,7 @@ fn is_waited_out(reply: fn(&Question) -> Reply) {
     relay.stops();
 }
 
-/// Odd, but an answer: it leads to the first collector, and is left for the second.
+/// An unusual but valid answer: the relay connects to the first collector, and later moves to the second.
 fn is_an_answer(reply: fn(&Question) -> Reply) {
     let names = ScriptedServer::start(reply);
     let [mut first, mut second] = collectors();
@@ -86,7 +85,7 @@ fn is_an_answer(reply: fn(&Question) -> Reply) {
     says(&relay, 0..20);
     relay.has_delivered(20, 0);
     assert_eq!(first.count(), 20);
-    // Asked again and again, it is no reason to go anywhere.
+    // The same answer, many times, causes no move.
     names.is_asked(5);
     assert_eq!((first.accepted(), moves(&relay)), (1, 0));
     names.points_to(&[SECOND]);
@@ -118,7 +117,7 @@ stories! { is_no_answer:
     cut_and_silent_over_tcp = |_| Reply::Cut(Box::new(Reply::Silence));
     cut_and_garbage_over_tcp = |_| Reply::Cut(Box::new(Reply::Garbage));
     aliases_that_lead_nowhere = |_| aliases(&Question { name: NAME.to_owned(), kind: AAAA, tcp: false }, 3, FIRST);
-    // The family in use is not answered for; that the other has addresses is no move.
+    // The query for the family in use fails. Addresses of the other family are no reason to move.
     a_fails_and_aaaa_does_not = |question| match question.kind {
         A => Reply::Code(SERVFAIL),
         _ => addresses(question, 1, &["::1"]),
@@ -156,7 +155,7 @@ stories! { is_an_answer:
     };
     cut_and_whole_over_tcp = |question| Reply::Cut(Box::new(addresses(question, 1, &[FIRST])));
     three_aliases = |question| aliases(question, 3, FIRST);
-    // Clamped: neither asked for again in the same breath, nor believed for 68 years.
+    // The TTL is clamped: the relay neither asks again at once, nor caches the answer for 68 years.
     a_ttl_of_nothing = |question| addresses(question, 0, &[FIRST]);
     a_ttl_of_ages = |question| addresses(question, i32::MAX as u32, &[FIRST]);
     thirty_addresses = |question| {
@@ -166,7 +165,7 @@ stories! { is_an_answer:
     };
 }
 
-/// And for IPv4 nobody answers.
+/// The queries for IPv4 stay unanswered.
 #[test]
 fn only_ipv6() {
     if !has_ipv6() {

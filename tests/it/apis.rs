@@ -1,4 +1,4 @@
-//! APIs of log stores: where requests go and with what token, what is divided before it is sent, and which line is given up.
+//! APIs of log stores: URLs and tokens of requests, how requests are divided, and which lines are rejected.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn to(url: &str, api: &str, keys: &str) -> Setup {
     setup.forward_with(url, &keys)
 }
 
-/// Sends a message for each of these ages, which is its text; returns the stamps.
+/// Sends a message for each of these ages, with the age as its text; returns the timestamps.
 fn says_of_ages(relay: &Relay, ages: &[i64]) -> Vec<String> {
     let now = Utc::now();
     let stamp = |minutes: &i64| (now - Duration::minutes(*minutes)).to_rfc3339_opts(SecondsFormat::Micros, true);
@@ -27,7 +27,7 @@ fn says_of_ages(relay: &Relay, ages: &[i64]) -> Vec<String> {
     stamps
 }
 
-/// What stands under this key in each of these objects.
+/// The values of this key in these objects.
 fn each<'v>(objects: &'v [Value], key: &str) -> Vec<&'v str> {
     objects.iter().map(|object| object[key].as_str().expect("a text")).collect()
 }
@@ -37,7 +37,7 @@ fn array(request: &StoreRequest) -> Vec<Value> {
     serde_json::from_slice(&request.body).expect("an array")
 }
 
-/// Splunk's number of an event counts from 0 for some codes, and from 1 for others.
+/// Splunk's index of the rejected event counts from 0 with some codes, and from 1 with others.
 #[test]
 fn a_line_that_splunk_names_is_given_up_and_no_other() {
     for (code, counted_from) in [(6, 0), (13, 1)] {
@@ -97,7 +97,7 @@ fn datadog_gets_no_more_entries_than_it_takes() {
     relay.stops();
 }
 
-/// The proxy in front of a store often takes less than the store.
+/// A proxy in front of a store often has a smaller limit than the store.
 #[test]
 fn what_is_too_large_for_a_server_is_remembered_and_said_once() {
     let (store, all) = (Store::new(), 12_000);
@@ -105,7 +105,7 @@ fn what_is_too_large_for_a_server_is_remembered_and_said_once() {
     says(&relay, 0..all);
     relay.has_spooled(all);
     let mut peer = store.accepts();
-    // What came before the others makes a small request. The first full one says how much is too much here.
+    // The lines that arrive first make a small request. The first full request sets this server's limit.
     let (mut there, mut most, mut requests, mut refused) = (0, None, 0, 0);
     while there < all {
         let lines = peer.hears().ndjson().len();
@@ -128,7 +128,7 @@ fn what_is_too_large_for_a_server_is_remembered_and_said_once() {
     assert_eq!(said.matches("too large a request").count(), 1, "{said}");
 }
 
-/// In JSON such a line is six times as long.
+/// JSON escapes make such a line six times as long.
 #[test]
 fn a_line_that_no_request_can_carry_is_given_up_unsent() {
     let store = Store::new();
@@ -185,7 +185,7 @@ fn json_goes_to_the_url_as_it_is_written() {
     assert!(fs::read_dir(setup.path("spool/dead-letter")).is_err());
 }
 
-/// Some servers repeat what they were asked with: a token is not shown for that.
+/// Some servers repeat the request in their answer. The relay hides the token in it.
 #[test]
 fn the_last_answer_is_shown_and_the_token_is_not() {
     let store = Store::new();
@@ -210,7 +210,7 @@ fn the_last_answer_is_shown_and_the_token_is_not() {
     peer.answers(401, "hunter2");
     assert_eq!(shown("refused", "HTTP 401: ***"), json!({"again": 1, "stop": 1}));
     relay.says("stopped: the collector refuses every line: ");
-    // None, though it was asked.
+    // No answer to a request.
     let mut peer = store.accepts();
     peer.hears();
     drop(peer);
@@ -237,13 +237,13 @@ fn the_last_answer_is_shown_and_the_token_is_not() {
     relay.stops();
 }
 
-/// Datadog would answer 202 to a line of last week, and drop it.
+/// Datadog would accept a line of last week with 202, and drop it.
 #[test]
 fn what_is_too_old_is_sent_with_the_time_of_sending_and_its_own_in_a_field() {
     let store = Store::new();
     let relay = to(&store.url(), "datadog", "batch-wait = \"1s\"").start();
     let before = Utc::now().timestamp_millis();
-    // 18 h less 15 minutes are 1065 minutes. The last one is of the future.
+    // 18 h less 15 minutes are 1065 minutes. The last age is in the future.
     let ages = [7 * 1440, 1440, 1067, 1063, 5, -600];
     let stamps = says_of_ages(&relay, &ages);
     relay.door().connect().send(b"<13>1 - - app - - - none\n");
@@ -273,7 +273,8 @@ fn what_is_too_old_is_sent_with_the_time_of_sending_and_its_own_in_a_field() {
     relay.stops();
 }
 
-/// A stream with a line of now takes none of an hour ago behind it. And halves of a request have the times of the whole: Loki knows them again.
+/// Loki rejects a line that is an hour older than the last line of its stream. Halves of a divided request keep the timestamps of the whole
+/// request, so that Loki recognizes duplicates.
 #[test]
 fn loki_has_them_in_a_stream_of_their_own_with_one_time() {
     let store = Store::new();
@@ -318,7 +319,7 @@ fn loki_has_them_in_a_stream_of_their_own_with_one_time() {
     relay.stops();
 }
 
-/// More of them than a server may refuse in a row: that says nothing of the server.
+/// Old lines do not count as rejections in a row, which would stop the forward: they prove nothing about the server.
 #[test]
 fn what_is_too_old_is_a_dead_letter_where_that_is_wanted_and_stops_nothing() {
     let store = Store::new();
@@ -357,14 +358,14 @@ fn what_is_too_old_is_sent_as_it_is_where_that_is_wanted() {
     relay.stops();
 }
 
-/// Requests to Splunk whose token has indexer acknowledgement.
+/// Requests to Splunk with a token for indexer acknowledgement.
 fn events(request: &StoreRequest) -> Vec<String> {
     assert_eq!(request.target, "POST /services/collector/event");
     let events = serde_json::Deserializer::from_slice(&request.body).into_iter::<Value>();
     events.map(|event| event.expect("JSON")["fields"]["logferry_id"].as_str().expect("an id").to_owned()).collect()
 }
 
-/// What is asked for, in the channel of the requests.
+/// The acknowledgement IDs of a query, which uses the channel of the requests.
 fn asked(request: &StoreRequest) -> Vec<u64> {
     let channel = request.header("x-splunk-request-channel").expect("a channel");
     let parts: Vec<_> = channel.split('-').map(str::len).collect();
@@ -391,7 +392,7 @@ fn what_splunk_has_read_is_delivered_when_an_indexer_has_it() {
     peer.answers(200, &read(0));
     assert_eq!(asked(&peer.hears()), [0]);
     peer.answers(200, "{\"acks\":{\"0\":false}}");
-    // It goes on meanwhile, and asks for both.
+    // Meanwhile the relay sends the next request, and queries both acknowledgements.
     says(&relay, 1..2);
     let (mut ids, mut second) = (Vec::new(), Vec::new());
     while ids != [0, 1] {
@@ -405,7 +406,7 @@ fn what_splunk_has_read_is_delivered_when_an_indexer_has_it() {
         }
     }
     assert_ne!(first, second);
-    // The second is first, and waits. A server that is busy is asked again.
+    // The second request is acknowledged first, and waits for the first one. The relay asks a busy server again.
     assert_eq!(asked(&peer.hears()), [0, 1]);
     peer.answers(200, "{\"acks\":{\"0\":false,\"1\":true}}");
     assert_eq!(asked(&peer.hears()), [0]);
@@ -417,7 +418,7 @@ fn what_splunk_has_read_is_delivered_when_an_indexer_has_it() {
     relay.stops();
 }
 
-/// An indexer that was killed, or a channel that was forgotten: `false` for ever.
+/// After an indexer was killed, or has forgotten a channel, the answer is `false` for ever.
 #[test]
 fn what_no_indexer_acknowledges_is_sent_again() {
     let store = Store::new();

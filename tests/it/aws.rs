@@ -1,5 +1,5 @@
-//! AWS: requests that are signed, CloudWatch Logs, and where credentials come from. The signature is computed here once more, by the
-//! description of it; moto is the server that somebody else has written, and looks at no signature.
+//! AWS: signed requests, CloudWatch Logs, and sources of credentials. The test computes the signature independently, from AWS's
+//! documentation. moto is a server by other authors; it does not verify signatures.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,10 +12,10 @@ use crate::elasticsearch::rejected;
 use crate::support::{Moto, Setup, Store, StorePeer, StoreRequest, says, says_at_length};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-/// What the relay signs with: its access key, and the secret.
+/// The relay's credentials: access key and secret key.
 pub const CREDENTIALS: (&str, &str) = ("AKIDEXAMPLE", SECRET);
 const KEYS: &str = "api = \"cloudwatch\"\ngroup = \"/docker/test\"\nregion = \"eu-central-1\"\nbatch-wait = \"50ms\"";
-/// For lines whose time is written in a test.
+/// For lines with a fixed timestamp in the test.
 const AS_IT_IS: &str = "too-old = \"send\"";
 
 pub fn with_credentials(setup: Setup) -> Setup {
@@ -23,7 +23,7 @@ pub fn with_credentials(setup: Setup) -> Setup {
     setup.variable("AWS_ACCESS_KEY_ID", access_key).variable("AWS_SECRET_ACCESS_KEY", secret_key)
 }
 
-/// A relay's config with credentials in variables.
+/// A relay's config with credentials in environment variables.
 fn to(url: &str, keys: &str) -> Setup {
     let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_with(url, &format!("{KEYS}\n{keys}"));
     with_credentials(setup)
@@ -33,7 +33,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Panics unless the request is signed with these credentials for this service. Its target needs no other form.
+/// Panics unless the request is signed with these credentials for this service. Its target must already be in canonical form.
 #[track_caller]
 pub fn is_signed(request: &StoreRequest, (access_key, secret_key): (&str, &str), (region, service): (&str, &str)) {
     let said = request.header("authorization").expect("a signature");
@@ -66,7 +66,7 @@ pub fn is_signed(request: &StoreRequest, (access_key, secret_key): (&str, &str),
     assert_eq!(signature, hex(&key), "{canonical}");
 }
 
-/// What CloudWatch is asked for, and the body, after all that it would look at is looked at.
+/// The operation and the body of a request to CloudWatch, after all other parts are checked.
 #[track_caller]
 pub fn asked(request: &StoreRequest) -> (String, Value) {
     assert_eq!(request.target, "POST /");
@@ -89,7 +89,7 @@ fn messages(body: &Value) -> Vec<String> {
     body["logEvents"].as_array().expect("events").iter().map(message).collect()
 }
 
-/// The numbers that were said, of events in JSON.
+/// The message texts of JSON events, as numbers.
 fn numbers(messages: &[String]) -> Vec<usize> {
     let number = |message: &String| {
         let object: Value = serde_json::from_str(message).expect("JSON");
@@ -102,7 +102,7 @@ pub fn problem(kind: &str) -> String {
     json!({"__type": format!("com.amazonaws.logs#{kind}"), "message": "so it is"}).to_string()
 }
 
-/// Takes all lines until `count` are there.
+/// Accepts requests until `count` lines have come.
 fn takes(peer: &mut StorePeer, count: usize) -> Vec<usize> {
     let mut there = Vec::new();
     while there.len() < count {
@@ -114,7 +114,7 @@ fn takes(peer: &mut StorePeer, count: usize) -> Vec<usize> {
     there
 }
 
-/// A group and a stream that are not there are made, the stream first: whoever may make no group has made it before.
+/// The relay creates a missing group and a missing stream. It tries the stream first, for users without permission to create a group.
 #[test]
 fn a_stream_is_made_for_each_host() {
     let store = Store::new();
@@ -176,7 +176,7 @@ fn what_is_missing_is_not_made_where_it_shall_not_be() {
     relay.stops();
 }
 
-/// 200 may say that some of the events were thrown away: these are dead letters, however many they are.
+/// A 200 may report that the server has dropped some of the events. These are dead letters, and their number does not matter.
 #[test]
 fn what_was_thrown_away_inside_of_a_200_is_told() {
     let store = Store::new();
@@ -217,7 +217,7 @@ fn what_was_thrown_away_inside_of_a_200_is_told() {
     relay.stops();
 }
 
-/// A spool may have held a line for longer than CloudWatch takes it.
+/// A line may stay in the spool for longer than CloudWatch's maximum age.
 #[test]
 fn a_line_that_is_too_old_keeps_its_time_in_its_text() {
     let store = Store::new();
@@ -279,7 +279,7 @@ fn a_large_backlog_is_divided_as_cloudwatch_takes_it() {
     let store = Store::new();
     let relay = to(&store.url(), "event = \"text\"\nstream = \"{name}/{id}\"\nbatch = \"16MiB\"").start();
     let mut wire = relay.door().connect();
-    // Without a time, and with what JSON writes six times as long.
+    // Lines without a timestamp, and with bytes that JSON escapes to six times their length.
     for number in 0..3000 {
         wire.send(&[format!("<14>1 - h app - - - {number}").as_bytes(), &[1; 500][..], b"\n"].concat());
     }
@@ -301,7 +301,7 @@ fn a_large_backlog_is_divided_as_cloudwatch_takes_it() {
     relay.stops();
 }
 
-/// A config that is written anew for another relay of the same test.
+/// A config without credentials, for further relays of the same test.
 fn without_credentials(store: &Store, keys: &str) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward_with(&store.url(), &format!("{KEYS}\n{keys}"))
 }
@@ -320,7 +320,7 @@ fn keys_are_in_the_config_or_in_a_profile() {
     let store = Store::new();
     let setup = without_credentials(&store, "access-key = \"FROMCONFIG\"\nsecret-key-file = \"{dir}/secret\"");
     fs::write(setup.path("secret"), format!("{SECRET}\n")).expect("written");
-    // What the config says counts before all else.
+    // The config takes precedence over environment variables.
     let setup = setup.variable("AWS_ACCESS_KEY_ID", "OTHER").variable("AWS_SECRET_ACCESS_KEY", "other");
     let relay = setup.start();
     says(&relay, 0..1);
@@ -345,14 +345,14 @@ fn keys_are_in_the_config_or_in_a_profile() {
     relay.stops();
 }
 
-/// What an endpoint gives; `minutes`: until it ends.
+/// An endpoint's answer; `minutes`: the credentials' lifetime.
 fn given(access_key: &str, minutes: i64) -> String {
     let ends = chrono::Utc::now() + chrono::TimeDelta::minutes(minutes);
     let (token, ends) = (format!("token of {access_key}"), ends.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
     json!({"AccessKeyId": access_key, "SecretAccessKey": SECRET, "Token": token, "Expiration": ends}).to_string()
 }
 
-/// As ECS and EKS have it. What ends soon is asked for again, and what does not is not.
+/// Like ECS and EKS. The relay renews credentials that expire soon, and keeps the others.
 #[test]
 fn a_container_is_given_credentials() {
     let (store, endpoint) = (Store::new(), Store::new());
@@ -419,7 +419,7 @@ fn whoever_has_no_credentials_is_told_what_was_tried() {
     relay.kill();
 }
 
-/// AWS' OpenSearch wants a signature for `_bulk`.
+/// OpenSearch at AWS requires signed `_bulk` requests.
 #[test]
 fn requests_to_opensearch_are_signed_where_a_region_is_written() {
     let store = Store::new();
@@ -429,7 +429,7 @@ fn requests_to_opensearch_are_signed_where_a_region_is_written() {
     says(&relay, 0..1);
     let mut peer = store.accepts();
     let mut request = peer.hears();
-    // Its canonical form, in order and encoded.
+    // The canonical query: sorted and percent-encoded.
     let query = "?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.failure_store";
     let canonical = query.replace(',', "%2C").replace('*', "%2A");
     request.target = request.target.replace(query, &canonical);
@@ -439,7 +439,7 @@ fn requests_to_opensearch_are_signed_where_a_region_is_written() {
     relay.stops();
 }
 
-/// The numbers in a stream, in its order.
+/// The numbers in a stream, in order.
 fn numbers_in(moto: &Moto, stream: &str) -> Vec<usize> {
     let (mut there, mut token) = (Vec::new(), Value::Null);
     loop {
@@ -459,7 +459,7 @@ fn numbers_in(moto: &Moto, stream: &str) -> Vec<usize> {
     }
 }
 
-/// A server that somebody else has written: nothing is lost, also after `kill -9` with a backlog, and no more than a batch is there twice.
+/// A server by other authors: no line is lost, not even after `kill -9` with a backlog, and at most one batch is duplicated.
 #[test]
 fn moto_has_each_line() {
     let Some(moto) = Moto::start() else { return };
@@ -475,13 +475,13 @@ fn moto_has_each_line() {
     let there = numbers_in(&moto, "all");
     let distinct: BTreeSet<_> = there.iter().copied().collect();
     assert!(distinct.into_iter().eq(0..3000), "{} lines", there.len());
-    // A line has more than 100 bytes.
+    // A line is longer than 100 bytes.
     assert!(there.len() <= 3000 + 80, "{} lines", there.len());
 }
 
 const BUCKET: &str = "s3://bucket/docker%20logs";
 
-/// What a bucket needs beside its address. `server`: it has the bucket in its path.
+/// The config of a bucket, besides its address. `server`: path-style, so that the path has the bucket.
 fn objects(server: &str, keys: &str) -> String {
     format!("endpoint = \"{server}\"\nregion = \"eu-central-1\"\nobject-wait = \"500ms\"\n{keys}")
 }
@@ -491,7 +491,7 @@ fn to_s3(server: &str, keys: &str) -> Setup {
     with_credentials(setup)
 }
 
-/// An object as it was put.
+/// An uploaded object.
 #[derive(Clone, Debug, PartialEq)]
 struct Object {
     key: String,
@@ -499,7 +499,7 @@ struct Object {
     numbers: Vec<usize>,
 }
 
-/// Takes an object, and does not answer.
+/// Reads an upload without an answer.
 #[track_caller]
 fn hears_object(peer: &mut StorePeer) -> Object {
     let request = peer.hears();
@@ -513,7 +513,7 @@ fn hears_object(peer: &mut StorePeer) -> Object {
     Object { key, last, numbers }
 }
 
-/// Takes objects until `count` lines are there.
+/// Accepts objects until `count` lines have come.
 fn takes_objects(peer: &mut StorePeer, count: usize) -> Vec<usize> {
     let mut there = Vec::new();
     while there.len() < count {
@@ -523,7 +523,7 @@ fn takes_objects(peer: &mut StorePeer, count: usize) -> Vec<usize> {
     there
 }
 
-/// The bucket has this object, and says so.
+/// Answers that the bucket already has this object.
 fn has_it(peer: &mut StorePeer, object: &Object) {
     peer.answers(412, "<Error><Code>PreconditionFailed</Code></Error>");
     let request = peer.hears();
@@ -532,8 +532,8 @@ fn has_it(peer: &mut StorePeer, object: &Object) {
     peer.answers_with(200, &format!("x-amz-meta-last: {}\r\n", object.last), "");
 }
 
-/// A relay that was killed between the object and the cursor begins with the same key. What it has gathered by then is more: what is there
-/// counts, and the next object begins behind it.
+/// A relay that was killed after the upload and before the cursor was saved starts with the same key. Its next object would have more
+/// lines. The uploaded object counts, and the next object begins after it.
 #[test]
 fn an_object_that_is_there_is_not_put_twice() {
     let store = Store::new();
@@ -563,7 +563,7 @@ fn an_object_that_is_there_is_not_put_twice() {
     relay.stops();
 }
 
-/// The same where it has gathered less: the cursor goes to the end of what is there, in one step.
+/// The relay has gathered fewer lines than the existing object: the cursor moves to the end of that object in one step.
 #[test]
 fn an_object_that_is_longer_than_ours_is_passed_whole() {
     let store = Store::new();
@@ -573,7 +573,7 @@ fn an_object_that_is_longer_than_ours_is_passed_whole() {
     says_at_length(&relay, 0..200, 4000);
     relay.has_spooled(200);
     let mut peer = store.accepts();
-    // Until one is longer than the next relay's.
+    // Until an object is longer than the next relay's object.
     let mut taken = 0;
     let object = loop {
         let object = hears_object(&mut peer);
@@ -600,7 +600,7 @@ fn an_object_that_is_longer_than_ours_is_passed_whole() {
     relay.stops();
 }
 
-/// Their objects may begin with one line and have others behind it.
+/// The objects of two forwards may begin with the same line and continue with different lines.
 #[test]
 fn two_forwards_to_one_bucket_have_objects_of_their_own() {
     let store = Store::new();
@@ -637,7 +637,7 @@ fn a_bucket_that_is_busy_or_not_ours_gets_the_object_later() {
     relay.stops();
 }
 
-/// A server that somebody else has written: each line is in one object, however often the relay is killed.
+/// A server by other authors: each line is in exactly one object, although the relay is killed repeatedly.
 #[test]
 fn moto_has_each_line_in_one_object() {
     let Some(moto) = Moto::start() else { return };

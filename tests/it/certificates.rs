@@ -1,4 +1,4 @@
-//! Files of certificates that change while a relay runs, and who is let in with which.
+//! Certificate files that change while a relay runs, and client certificates: which senders a listener accepts.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -29,7 +29,7 @@ fn say(wire: &mut Wire, number: usize) {
     wire.says(&Docker::new(Format::Rfc5424Micro, "web"), number.to_string().as_bytes());
 }
 
-/// Waits until it has said so, so often.
+/// Waits until the relay has logged this text `times` times.
 #[track_caller]
 fn says_times(relay: &Relay, text: &str, times: usize) {
     eventually(&format!("{times} times: {text}"), || (count(relay, text) == times).then_some(()));
@@ -59,7 +59,7 @@ fn a_listener_shows_new_connections_its_new_certificate() {
 
     others.put(&PAIR, dir.path());
     relay.says(RENEWED);
-    // Whose certificate it is, the handshake proves: it trusts only one of them.
+    // The handshake proves which certificate the relay uses: this client trusts only the new CA.
     let mut new = relay.door().connect_tls_as(TlsClient::ANONYMOUS, &others, None);
     say(&mut new, 1);
     collector.frames(2);
@@ -111,14 +111,14 @@ fn a_forward_connects_with_its_new_certificates() {
     says(&relay, 0..10);
     collector.frames(10);
 
-    // Files that the collector would refuse, and that refuse it: the connection that stands does not notice.
+    // Files that neither the collector accepts nor accept the collector: the open connection is not affected.
     others.put(&CLIENT, dir.path());
     relay.says(RENEWED);
     says(&relay, 10..20);
     collector.frames(20);
     assert_eq!(collector.accepted(), 1);
 
-    // The next one does, and makes no forward give up.
+    // The next connection fails, but the forward does not give up.
     relay.has_delivered(20, 0);
     collector.hangs_up();
     says(&relay, 20..30);
@@ -143,11 +143,11 @@ fn a_pair_that_cannot_be_used_changes_nothing_and_is_said_once() {
     let collector = Collector::tcp(Framing::Newline);
     let relay = setup.forward(&collector.url()).start();
 
-    // The certificate is there and its key is not yet.
+    // The new certificate is there before its key.
     others.put(&["server.pem"], dir.path());
     says_times(&relay, UNUSABLE, 1);
     relay.says("do not work together");
-    // All files are looked at together: when this one was seen twice, the other was too.
+    // All files are polled together: two reloads of this pair mean two looks at the other pair.
     for times in 1..=2 {
         let certs = if times == 1 { &others } else { ours };
         certs.put(&PAIR, beside.path());
@@ -157,7 +157,7 @@ fn a_pair_that_cannot_be_used_changes_nothing_and_is_said_once() {
     say(&mut relay.doors()[0].connect_tls_as(TlsClient::ANONYMOUS, ours, None), 0);
     collector.frames(1);
 
-    // Written in place, and not to its end.
+    // A file that is overwritten in place, half written.
     let whole = fs::read(others.path("server.pem")).expect("a file");
     fs::write(dir.path().join("server.pem"), &whole[..whole.len() / 2]).expect("a file");
     says_times(&relay, UNUSABLE, 2);
@@ -166,14 +166,14 @@ fn a_pair_that_cannot_be_used_changes_nothing_and_is_said_once() {
     says_times(&relay, RENEWED, 3);
     say(&mut relay.doors()[0].connect_tls_as(TlsClient::ANONYMOUS, &others, None), 1);
     collector.frames(2);
-    // Between the last two the pair may have been looked at: whole, and with the old key.
+    // Between the last two writes the relay may have seen the new certificate with the old key.
     let refused = reloads(&relay, "refused");
     assert!((2..=3).contains(&refused), "{refused} refused");
     assert_eq!(reloads(&relay, "applied"), 3);
     relay.stops();
 }
 
-/// As Kubernetes does: files are links through `..data`, and that link is swapped.
+/// As Kubernetes mounts secrets: files are symbolic links through `..data`, and that link is swapped.
 #[test]
 fn a_link_that_points_elsewhere_is_a_change() {
     let theirs = directory();
@@ -219,7 +219,7 @@ fn an_end_that_is_near_is_said_and_measured() {
     assert_eq!(trusted - shown, (3650 - 20) * DAY);
     assert_eq!(ends("forward central ca"), trusted);
 
-    // What the files get later is looked at just the same.
+    // The relay also warns about certificates that it loads later.
     let renewed = directory();
     let args = ["--name", "127.0.0.1", "--days", "5", "--ca", &ca];
     let renewed = Certs::made(renewed.path(), &args);
@@ -230,7 +230,7 @@ fn an_end_that_is_near_is_said_and_measured() {
     relay.stops();
 }
 
-/// A listener that takes whom these keys let in, and who was: each sends one line.
+/// Checks a listener with these keys: accepted clients send one line each, and refused clients fail the handshake.
 #[track_caller]
 fn lets_in(keys: &str, welcome: &[(&str, &Certs)], refused: &[(&str, &Certs)]) {
     let ours = Certs::get();
@@ -253,11 +253,11 @@ fn lets_in(keys: &str, welcome: &[(&str, &Certs)], refused: &[(&str, &Certs)]) {
         relay.door().knock(tls, ours, None);
         relay.counts("listen_handshake_failures_total", before + 1);
     }
-    // Who asks for certificates takes no plain text.
+    // A listener with TLS rejects plain text.
     let mut plain = relay.door().connect();
     plain.send(b"<30>x\n");
     plain.is_closed();
-    // An address is named once for each reason, however often it knocks.
+    // An address is logged once per reason, however often it tries.
     let said = relay.stderr();
     let warnings: Vec<&str> = said.lines().filter(|line| line.contains(" WARN ")).collect();
     assert!(warnings.iter().all(|line| line.contains("127.0.0.1 was refused: ")) && warnings.len() <= 5, "{said}");
@@ -270,7 +270,7 @@ fn senders_are_let_in_by_name() {
     let signed = ["--ca", &Certs::get().path("ca.pem"), "--client"];
     let names = "node-7,a.hosts.test,a.b.hosts.test,hosts.test,192.0.2.7,192.0.2.8";
     let hosts = Certs::made(dir.path(), &[&signed[..], &[names]].concat());
-    // Another CA may sign whatever name it likes.
+    // Another CA can sign any name.
     let strangers = Certs::made(theirs.path(), &["--name", "x", "--client", "node-7"]);
     lets_in(
         &format!(
@@ -294,13 +294,13 @@ fn senders_are_let_in_by_fingerprint() {
     let (ours, others) = (Certs::get(), Certs::others(&theirs));
     let pinned = |certs: &Certs| format!("client-fingerprint = [\"{}\"]", certs.fingerprint("client.pem"));
     lets_in(&pinned(&others), &[("client.pem", &others)], &[("client.pem", ours), ("server.pem", &others)]);
-    // With a CA, both must hold.
+    // With a CA, both the CA and the fingerprint must match.
     let both = |certs| format!("client-ca = \"{}\"\n{}", ours.path("ca.pem"), pinned(certs));
     lets_in(&both(ours), &[("client.pem", ours)], &[("client.pem", &others)]);
     lets_in(&both(&others), &[], &[("client.pem", &others), ("client.pem", ours)]);
 }
 
-/// A session that is resumed would let in whom a certificate let in once, whatever has become of it.
+/// A resumed session would accept a client by an old certificate, even if that certificate is not accepted any more.
 #[test]
 fn each_connection_shows_its_certificate_anew() {
     let ours = Certs::get();
@@ -308,7 +308,7 @@ fn each_connection_shows_its_certificate_anew() {
     let keys = format!("{}client-ca = \"{}\"\n", ours.listen(), ours.path("ca.pem"));
     let relay = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward(&collector.url()).start();
     for version in [&rustls::version::TLS12, &TLS13] {
-        // What one connection has learned of the relay, the next one knows.
+        // Both connections share a client config, so the second one could resume the first one's session.
         let config = TlsClient { version, identified: true }.config(ours, Some(("client.pem", ours)));
         for _ in 0..2 {
             let mut wire = relay.door().secure(config.clone());
@@ -322,7 +322,7 @@ fn each_connection_shows_its_certificate_anew() {
     relay.stops();
 }
 
-/// A certificate is no secret: who shows it must have its key.
+/// Certificates are public: a client must prove that it has the key.
 #[test]
 fn a_pinned_certificate_without_its_key_is_worth_nothing() {
     let theirs = directory();
@@ -367,7 +367,7 @@ fn collectors_are_known_by_fingerprint() {
         relay.stops();
         arrived += 1;
     }
-    // It says which one it is, to be compared and written down.
+    // The error shows the certificate's fingerprint, for comparison or for the config.
     let is = format!("its certificate is {}, which is not configured", others.fingerprint("server.pem"));
     for (bad, why) in
         [(pin(ours), &is), (ca(&others) + &pin(ours), &is), (ca(ours) + &pin(&others), &"no CA of".to_owned())]
@@ -411,7 +411,7 @@ fn openssl(arguments: &str, dir: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Whatever made the CA, and whoever verifies.
+/// With any CA, ours or OpenSSL's. OpenSSL verifies the result.
 #[test]
 fn a_host_is_added_later() {
     if crate::support::installed("openssl", "openssl").is_none() {
@@ -471,7 +471,7 @@ fn what_cannot_be_signed_leaves_nothing_behind() {
     refused(&["--name", "a", "--days", "0"], "--days");
 }
 
-/// Whoever put it there: another run, or somebody who has a key in readiness.
+/// The existing file may be from another run, or a key that the user has prepared.
 #[test]
 fn what_is_there_already_stays() {
     let dir = directory();
@@ -489,7 +489,7 @@ fn what_is_there_already_stays() {
         assert_eq!(fs::read(&path).expect("still there"), b"a key");
         fs::remove_file(path).expect("ours");
     }
-    // One that is only found when it is to be made, after others were.
+    // A dangling link is only detected when its file is created, after other files were written.
     let path = dir.path().join("server-key.pem.new");
     symlink("nowhere", &path).expect("a link");
     run(&format!("cannot write {}: File exists", path.display()));

@@ -1,5 +1,5 @@
-//! What `logferry check` finds before a relay does: certificates that will not do, disks and buffers that are too small,
-//! names that lead into the open. How a config's own mistakes are said: `refuses.rs`.
+//! Problems that `logferry check` finds before a relay starts: bad certificates, small disks and buffers, names that do not resolve. Errors
+//! in the config itself: `refuses.rs`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -17,7 +17,7 @@ use crate::support::{Certs, Setup, root_can, run};
 
 const CONFIG: i32 = 78;
 
-/// A relay would not start with them.
+/// A relay would not start with bad secrets.
 #[test]
 fn secrets_of_senders_are_read_and_not_shown() {
     let dir = TempDir::new().expect("a directory");
@@ -45,7 +45,7 @@ fn secrets_of_senders_are_read_and_not_shown() {
     checks(&key, &open).says("warning: listen fluent://", &["everybody on this machine can read the key", &open]);
 }
 
-/// They are not sent to a store either.
+/// `check` does not send secrets to a store either.
 #[test]
 fn secrets_of_forwards_are_read_and_not_shown() {
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
@@ -73,7 +73,7 @@ fn secrets_of_forwards_are_read_and_not_shown() {
         .says("warning: forward central: ", &["everybody on this machine can read the key"]);
 }
 
-/// What `check` said: its exit code, and its lines.
+/// The result of `check`: its exit code, and its lines.
 struct Checked {
     code: Option<i32>,
     said: String,
@@ -85,7 +85,7 @@ impl Checked {
         Self { code: output.status.code(), said: String::from_utf8(output.stderr).expect("text") }
     }
 
-    /// A line of this kind (`problem: `, `warning: `, or none of them) that has all of these words.
+    /// Expects a line of this kind (`problem: `, `warning: `, or neither) that contains all of these words.
     #[track_caller]
     fn says(&self, kind: &str, words: &[&str]) -> &Self {
         let found =
@@ -100,7 +100,7 @@ impl Checked {
         self
     }
 
-    /// The summary is right, and the exit code.
+    /// Expects this exit code and a correct summary.
     #[track_caller]
     fn ends(&self, code: i32) {
         let count = |kind: &str| self.said.lines().filter(|line| line.starts_with(kind)).count();
@@ -119,13 +119,13 @@ fn udp() -> Setup {
     Setup::new().listen("udp://127.0.0.1:0")
 }
 
-/// A CA made for one story, and what it signs.
+/// A CA for one test, and the certificates that it signs.
 struct Authority {
     dir: TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// From and until when, in days from today.
+/// Validity in days from today: from, until.
 type Days = (i64, i64);
 const NOW: Days = (-1, 365);
 
@@ -147,7 +147,7 @@ fn ca_params(name: &str, days: Days) -> CertificateParams {
 }
 
 impl Authority {
-    /// Its certificate is `ca.pem`.
+    /// A CA with its certificate in `ca.pem`.
     fn new(name: &str, days: Days) -> Self {
         let (dir, key) = (TempDir::new().expect("a directory"), KeyPair::generate().unwrap());
         let params = ca_params(name, days);
@@ -176,7 +176,7 @@ impl Authority {
         self
     }
 
-    /// The lines of a config.
+    /// The config lines for the pair.
     fn keys(&self) -> String {
         format!("cert = \"{}\"\nkey = \"{}\"\n", self.path("own.pem"), self.path("own-key.pem"))
     }
@@ -186,7 +186,7 @@ impl Authority {
     }
 }
 
-/// Only in a container can it be the container's ID: podman's mark of one is made in a mount namespace.
+/// The name counts as a container's ID only in a container: the test creates podman's mark for containers in a mount namespace.
 #[test]
 fn a_host_name_that_is_the_container_s_own_id() {
     if !root_can("change the host name") {
@@ -214,7 +214,7 @@ fn a_host_name_that_is_the_container_s_own_id() {
     check("node-7").says_nothing_of("the ID of this container");
 }
 
-/// A pipe without a writer, and a device without an end: nobody waits for the one, and nobody reads the other into memory.
+/// `check` does not block on a pipe without a writer, and does not read an endless device into memory.
 #[test]
 fn what_is_no_file_is_a_problem_at_once() {
     let authority = Authority::new("Example CA", NOW).signs(params("relay", &["relay"], NOW));
@@ -249,7 +249,7 @@ fn a_good_config_is_good() {
     assert!(!setup.path("spool").exists(), "it makes nothing");
 }
 
-/// Nobody's upgrade stops at them, and nobody believes that they mean something.
+/// Such keys do not prevent an upgrade, but each is reported.
 #[test]
 fn keys_that_mean_nothing_and_old_names() {
     let keys = "return-after = \"1m\"\nwindow = 10\nreplay = \"1KiB\"";
@@ -311,7 +311,7 @@ fn a_key_of_another_pair() {
     checked.says("problem: ", &["own.pem and ", "own-key.pem do not work together"]).ends(CONFIG);
 }
 
-/// A chain is read from the server's own certificate up.
+/// A chain starts with the server's own certificate.
 #[test]
 fn a_chain_in_the_wrong_order() {
     let root = Authority::new("root", NOW);
@@ -337,7 +337,7 @@ fn a_chain_in_the_wrong_order() {
         .ends(CONFIG);
 }
 
-/// A CA that was made anew under its old name: nothing that it signed before will do.
+/// A new CA with the name of an old CA: certificates of the old CA are invalid.
 #[test]
 fn a_certificate_of_the_ca_before() {
     let before = Authority::new("CA", NOW).signs(params("relay", &["relay.example.com"], NOW));
@@ -348,7 +348,7 @@ fn a_certificate_of_the_ca_before() {
     Checked::of(&mut forward(&before).command()).says("forward central: ", &["own.pem: leads to `CA`"]).ends(0);
     let checked = Checked::of(&mut forward(&anew).command());
     checked.says("warning: forward central: ", &["own.pem: it names `CA`", "was the CA made anew"]).ends(0);
-    // Another CA altogether is nobody's business: the collector may have a CA of its own for its senders.
+    // A different CA is no problem: the collector may have a separate CA for its senders.
     let other = Authority::new("another CA", NOW);
     Checked::of(&mut forward(&other).command()).says_nothing_of("warning: forward central: ").ends(0);
 }
@@ -377,7 +377,7 @@ fn a_key_that_everybody_can_read() {
     for mode in [0o600, 0o640, 0o444] {
         checked(mode).says_nothing_of("everybody").ends(0);
     }
-    // As the kubelet mounts a secret: files of mode 0644 behind links.
+    // As the kubelet mounts a secret: files with mode 0644 behind symbolic links.
     let hidden = authority.dir.path().join("..2026_11_21");
     fs::create_dir(&hidden).expect("made");
     fs::write(hidden.join("own-key.pem"), &key).expect("written");
@@ -389,7 +389,7 @@ fn a_key_that_everybody_can_read() {
 
 #[test]
 fn plain_text_to_a_public_address() {
-    // TEST-NET-3 (RFC 5737): public by its kind, and nobody's. No name server is asked for an address.
+    // TEST-NET-3 (RFC 5737): a public address that no host has. An IP address needs no name server.
     for scheme in ["tcp", "udp", "relp"] {
         let checked = Checked::of(&mut udp().forward(&format!("{scheme}://203.0.113.9:514")).command());
         let target = format!("forward central: {scheme}://203.0.113.9");
@@ -423,7 +423,7 @@ fn a_port_that_is_taken_is_the_running_relay_s() {
     Checked::of(&mut setup.command()).says_nothing_of("in use").ends(0);
 }
 
-/// What is said is what the kernel would do for this user: whether that is little depends on the machine.
+/// `check` reports the buffer that the kernel would grant this user. Whether that is too small depends on the machine.
 #[test]
 fn a_small_receive_buffer() {
     let setup = Setup::new().listen_with("udp://127.0.0.1:0", "receive-buffer = \"16KiB\"").forward("stdout:");
@@ -459,7 +459,7 @@ fn a_spool_that_is_not_ours() {
     checked
         .says("problem: spool: ", &["cannot write to", "Permission denied", "uid 65534 (chown -R 65534 "])
         .ends(CONFIG);
-    // The directory is, but what a relay of root left in it is not.
+    // The directory is writable, but the lock file is not, because a relay of root has created it.
     fs::create_dir(&spool).expect("made");
     fs::set_permissions(&spool, fs::Permissions::from_mode(0o777)).expect("ours");
     fs::write(spool.join("lock"), "").expect("written");
@@ -484,7 +484,7 @@ fn a_socket_that_cannot_be_made() {
         checked().ends(0);
         fs::write(sub.join("log.sock"), "").expect("written");
         checked().says(&problem, &["no socket; move it away"]).ends(CONFIG);
-        // A running relay's, or systemd's.
+        // A socket of a running relay, or of systemd.
         fs::remove_file(sub.join("log.sock")).expect("ours");
         let _socket = std::os::unix::net::UnixListener::bind(sub.join("log.sock")).expect("made");
         checked().ends(0);
@@ -523,7 +523,7 @@ fn places_that_are_not_ours() {
     let Some(refused) = checked(&dir.path().join("log.sock"), &dir.path().join("logs/{host}.log")) else { return };
     let words = ["cannot write to", "Permission denied; it must be writable for uid 65534"];
     refused.says("problem: listen unixgram://", &words).says("problem: forward ", &words).ends(CONFIG);
-    // What is there already needs no directory that is ours.
+    // An existing file does not need a writable directory.
     let file = dir.path().join("central.log");
     fs::write(&file, "").expect("written");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("ours");
@@ -531,7 +531,7 @@ fn places_that_are_not_ours() {
     good.says_nothing_of("cannot write to").ends(0);
 }
 
-/// A file system of its own, for as long as it lives.
+/// A separate file system; dropping this unmounts it.
 struct Mounted<'a>(&'a Path);
 
 impl Drop for Mounted<'_> {
@@ -558,7 +558,7 @@ fn a_spool_on_a_disk_that_is_too_small() {
     let checked = Checked::of(&mut small.command());
     checked.says("warning: spool: ", &["has room for 8MiB and `max-size` is 64MiB", "set `max-size`"]);
     checked.says("spool: ", &["is in memory (tmpfs)"]).ends(0);
-    // What is spooled has its room already.
+    // Spooled data already occupies its room, so it is not missing.
     fs::write(at.join("00000000000000000001.seg"), vec![0; 7 << 20]).expect("written");
     let checked = Checked::of(&mut small.command());
     checked.says("warning: spool: ", &["has room for 8MiB and"]).ends(0);
@@ -572,7 +572,7 @@ fn a_spool_on_a_disk_that_is_too_small() {
         .ends(CONFIG);
 }
 
-/// Problems of several kinds in one go, in the order of the sections.
+/// `check` reports problems of several kinds in one run, in the order of the sections.
 #[test]
 fn everything_is_said_at_once() {
     let authority = Authority::new("CA", NOW).signs(params("logs", &["logs.example.com"], (-400, -10)));

@@ -1,4 +1,4 @@
-//! Collectors of other makes: what a real rsyslog and a real syslog-ng make of our lines.
+//! Other collectors: how a real rsyslog and a real syslog-ng read our lines.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::rsyslog::{self, Input};
 use crate::support::syslog_ng;
 use crate::support::{Certs, Docker, Flow, Format, Program, Setup, SyslogNg, eventually, own_port, shown};
 
-/// A daemon that writes a line for each message: its fields with a tab between them, the message last.
+/// A daemon that writes a line for each message: its fields separated by tabs, and the message last.
 struct Daemon {
     program: Option<Program>,
     make: Make,
@@ -28,7 +28,7 @@ enum Make {
     SyslogNg(SyslogNg),
 }
 
-/// What a daemon understood.
+/// A message as a daemon has understood it.
 #[derive(Debug, PartialEq)]
 struct Arrival {
     pri: u8,
@@ -53,7 +53,7 @@ impl Daemon {
     #[track_caller]
     fn start(make: Make, input: Input) -> Self {
         let dir = TempDir::new().expect("a directory");
-        // Somebody else may take the port between the asking and the taking.
+        // Another process may take the port between the check and the bind.
         let (program, at) = eventually("a daemon that listens", || {
             let at = free(input)?;
             up(&make, input, at, dir.path()).map(|program| (program, at))
@@ -82,7 +82,7 @@ impl Daemon {
         self.program = Some(eventually("the daemon is back", up));
     }
 
-    /// All there are; a last line that is still being written is left for later.
+    /// All arrivals, except a last line that is still being written.
     fn arrivals(&self) -> Vec<Arrival> {
         let bytes = fs::read(self.dir.path().join(rsyslog::ARRIVED)).unwrap_or_default();
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -108,7 +108,7 @@ fn free(input: Input) -> Option<SocketAddr> {
     match input {
         Input::Udp => UdpSocket::bind(own_port()).ok()?.local_addr().ok(),
         Input::Tcp | Input::Relp => TcpListener::bind(own_port()).ok()?.local_addr().ok(),
-        // Its certificate is for this address.
+        // The certificate is for this address.
         Input::Tls => TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok(),
     }
 }
@@ -125,7 +125,7 @@ fn up(make: &Make, input: Input, at: SocketAddr, dir: &Path) -> Option<Program> 
     let mut program = Program::start(&mut command);
     eventually("the daemon listens or ends", || {
         let listens = match input {
-            // The port is taken when the daemon has it.
+            // Once the daemon listens, the port cannot be bound.
             Input::Udp => UdpSocket::bind(at).is_err(),
             Input::Tcp | Input::Tls | Input::Relp => TcpStream::connect(at).is_ok(),
         };
@@ -161,8 +161,8 @@ fn syslog_ng_conf(input: Input, at: SocketAddr, dir: &Path) -> String {
     )
 }
 
-/// The hard texts, in all of Docker's formats, as this daemon understands them. `kept` says what it makes of a message,
-/// whoever sends it.
+/// The hard texts, in all of Docker's formats, as this daemon understands them. `kept` maps a text to the daemon's output, which is the
+/// same for every sender.
 #[track_caller]
 fn understands_docker(make: Option<Make>, input: Input, keys: &str, kept: impl Fn(&[u8]) -> Vec<u8>) {
     let Some(make) = make else { return };
@@ -176,7 +176,7 @@ fn understands_docker(make: Option<Make>, input: Input, keys: &str, kept: impl F
         let container = Docker::new(format, &format!("web-{format:?}"));
         texts.iter().for_each(|text| wire.says(&container, text));
         sent += texts.len();
-        // A datagram that the daemon has no room for is lost.
+        // Wait, because a datagram is lost when the daemon's buffer is full.
         eventually("the daemon has written all", || (daemon.arrivals().len() >= sent).then_some(()));
         let arrivals = daemon.arrivals();
         assert_eq!(arrivals.len(), sent);
@@ -227,7 +227,7 @@ fn syslog_ng_by_tls() {
     understands_docker(Make::syslog_ng(), Input::Tls, "", syslog_ng::kept);
 }
 
-/// Restarted, as an operator does after a change of its config, while messages flow.
+/// The daemon restarts while messages flow, as after a change of its config.
 #[track_caller]
 fn is_restarted(make: Option<Make>, input: Input) {
     let Some(make) = make else { return };

@@ -1,4 +1,4 @@
-//! The relay ends, well or badly, and what it had spooled is delivered.
+//! A relay stops or crashes. The next relay delivers the spooled lines.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -19,7 +19,7 @@ fn setup(collector: &Collector) -> Setup {
     setup.forward_with(&collector.url(), "framing = \"octet-counting\"")
 }
 
-/// Fails unless exactly these have arrived, in order.
+/// Fails unless exactly these numbers have arrived, in order.
 #[track_caller]
 fn arrived(collector: &Collector, expected: Range<usize>) {
     collector.frames(expected.len());
@@ -30,7 +30,7 @@ fn newest_segment(setup: &Setup) -> PathBuf {
     setup.segments().pop().expect("a segment")
 }
 
-/// A relay that is killed with lines waiting; then the collector comes up.
+/// A relay is killed with lines waiting; then the collector comes up.
 fn killed_with_lines_waiting(collector: &mut Collector) -> Setup {
     let setup = setup(collector);
     let relay = setup.start();
@@ -48,7 +48,7 @@ fn a_killed_relay_delivers_what_it_had_spooled() {
     let relay = setup.start();
     arrived(&collector, 0..MESSAGES);
     relay.has_delivered(0, MESSAGES);
-    // And goes on from there.
+    // New lines follow.
     says(&relay, MESSAGES..MESSAGES + 100);
     arrived(&collector, 0..MESSAGES + 100);
     relay.has_delivered(100, MESSAGES);
@@ -72,7 +72,7 @@ fn a_relay_killed_again_and_again_loses_nothing() {
     relay.stops();
 }
 
-/// What was on its way may come twice. What was spooled comes.
+/// Lines in flight may be delivered twice. All spooled lines are delivered.
 #[test]
 fn a_relay_killed_while_it_delivers_loses_nothing() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -111,7 +111,7 @@ fn a_delivered_line_is_not_delivered_again_after_a_good_end() {
     arrived(&collector, 0..300);
 }
 
-/// The cursor stands in the middle of a segment: the next relay goes on there, and nothing comes twice.
+/// The cursor is in the middle of a segment: the next relay continues there, without duplicates.
 #[test]
 fn a_relay_goes_on_where_the_last_one_stopped() {
     let mut collector = Collector::tcp(Framing::OctetCounting);
@@ -130,7 +130,7 @@ fn a_relay_goes_on_where_the_last_one_stopped() {
     relay.stops();
 }
 
-/// Power was cut in the middle of a write: garbage where the next record would be.
+/// A power failure during a write leaves garbage instead of the next record.
 #[test]
 fn garbage_behind_the_last_line_is_cut_off() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -145,7 +145,7 @@ fn garbage_behind_the_last_line_is_cut_off() {
     relay.stops();
 }
 
-/// The last write did not get through whole: the lines before it are delivered, and no half of one.
+/// An incomplete last write: the lines before it are delivered, and the torn line is not.
 #[test]
 fn a_torn_segment_delivers_what_is_whole() {
     for torn in [1, 7, 100, 12_345] {
@@ -160,7 +160,7 @@ fn a_torn_segment_delivers_what_is_whole() {
             let held = metrics.sum("forward_pending") + metrics.sum("forward_delivered_total");
             (held > 0).then_some(held as usize)
         });
-        // A line is some hundred and fifty bytes.
+        // A line has about 150 bytes.
         let lost = MESSAGES - waiting;
         assert!((1..=1 + torn as usize / 100).contains(&lost), "{torn} bytes cost {lost} lines");
         says(&relay, MESSAGES..MESSAGES + 10);
@@ -172,7 +172,7 @@ fn a_torn_segment_delivers_what_is_whole() {
     }
 }
 
-/// A cursor is a hint: without it lines come twice, and none is lost.
+/// Without its cursor file, a forward delivers lines twice and loses none.
 #[test]
 fn a_lost_cursor_costs_duplicates_and_nothing_else() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -197,7 +197,7 @@ fn a_second_relay_on_the_same_spool_is_refused() {
     let dir = setup.path("spool");
     let says = format!("logferry: spool: {} is in use by another relay; give each its own directory", dir.display());
     assert_eq!(said, says);
-    // The first has not noticed.
+    // The first relay is not affected.
     says_one(&relay);
     relay.has_spooled(1);
 }
@@ -206,7 +206,7 @@ fn says_one(relay: &Relay) {
     says(relay, 0..1);
 }
 
-/// SIGTERM: what the kernel holds is read, what is spooled is sent, and then it ends.
+/// After SIGTERM the relay reads the kernel's socket buffers, delivers the spooled lines, and then ends.
 #[test]
 fn a_stopping_relay_reads_out_its_sockets_and_delivers() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -221,14 +221,14 @@ fn a_stopping_relay_reads_out_its_sockets_and_delivers() {
     for number in 0..100 {
         wires.iter_mut().for_each(|wire| wire.says(&container, number.to_string().as_bytes()));
     }
-    // Nobody has waited for any of it to be read.
+    // Stop without a wait until the messages are read.
     relay.stops();
     let mut got = collector.numbers();
     got.sort_unstable();
     assert!(got.into_iter().eq((0..400).map(|at| at / 4)), "{:?}", collector.numbers());
 }
 
-/// A collector that comes back within the grace period still gets everything.
+/// A collector that returns within the grace period still receives everything.
 #[test]
 fn a_stopping_relay_waits_for_its_collector_within_the_grace_period() {
     for signal in [SIGTERM, SIGINT] {
@@ -265,7 +265,7 @@ fn what_the_grace_period_does_not_suffice_for_stays_in_the_spool() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
-    // Longer than a test waits for anything.
+    // Longer than a test's patience.
     let setup = setup(&collector).top("grace = \"1h\"");
     let mut relay = setup.start();
     says(&relay, 0..MESSAGES);
@@ -282,7 +282,8 @@ fn a_second_signal_ends_at_once() {
     relay.stops();
 }
 
-/// Senders find nobody when the relay has ended: a socket file on the disk would look like a relay.
+/// A stopped relay removes its socket files, because a remaining file would look like a running relay. A killed relay leaves them, and the
+/// next relay replaces them.
 #[test]
 fn socket_files_go_with_the_relay_and_do_not_keep_the_next_one_out() {
     let setup = Setup::new().listen("unix://{dir}/in.sock").listen("unixgram://{dir}/in.dgram").forward("stdout:");
@@ -299,7 +300,7 @@ fn socket_files_go_with_the_relay_and_do_not_keep_the_next_one_out() {
     relay.stops();
 }
 
-/// Nothing of what it says can be written, not even that it ends.
+/// The relay cannot log anything, not even that it stops.
 #[test]
 fn a_second_signal_ends_at_once_behind_a_full_pipe() {
     let collector = Collector::tcp_away(Framing::OctetCounting);

@@ -1,4 +1,4 @@
-//! What goes in comes out: every way in, every format, every way out, byte for byte.
+//! Messages pass through unchanged: every input, every format, every output, byte for byte.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,10 +16,10 @@ use crate::support::{
 const TLS_1_2: TlsClient = TlsClient { version: &rustls::version::TLS12, identified: false };
 const TLS_1_3: TlsClient = TlsClient { version: &rustls::version::TLS13, identified: false };
 
-/// What 16 KiB and every container's message are framed in: RFC 5424 over TLS is counted, all else ends in LF.
+/// An input by name, and how to connect to it.
 type Way<'w> = (&'w str, Box<dyn Fn() -> Wire + 'w>);
 
-/// Sends all hard texts in all of Docker's formats by each way, and compares what the collector got.
+/// Sends all hard texts in all of Docker's formats to each input, and checks the lines at the collector.
 #[track_caller]
 fn docker_is_carried(setup: Setup, ways: impl for<'d> Fn(&'d [Door]) -> Vec<Way<'d>>) {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -32,7 +32,7 @@ fn docker_is_carried(setup: Setup, ways: impl for<'d> Fn(&'d [Door]) -> Vec<Way<
             texts.iter().for_each(|text| wire.says(&container, text));
             wire.close();
             containers.push(container);
-            // Kernels drop datagrams that nobody has had the time to read.
+            // The kernel drops datagrams when the relay's receive buffer is full.
             relay.counts("listen_received_total", (containers.len() * texts.len()) as u64);
         }
     }
@@ -119,7 +119,7 @@ fn a_sender_without_a_certificate_is_refused_where_one_is_asked_for() {
     let keys = format!("{}client-ca = \"{}\"", certs.listen(), certs.path("ca.pem"));
     let relay = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward("stdout:").start();
     let Wire::Tls(mut stream) = relay.door().connect_tls(TLS_1_3) else { unreachable!() };
-    // In TLS 1.3 the client is through before the server has said no.
+    // In TLS 1.3 the client's handshake completes before the server rejects its certificate.
     let container = Docker::new(Format::Default, "nobody");
     let _ = std::io::Write::write_all(&mut stream, &container.says(b"hello"));
     Wire::Tls(stream).is_closed();
@@ -145,7 +145,7 @@ fn plain_text_is_refused_where_it_is_not_allowed() {
     relay.stops();
 }
 
-/// Octet counts are for everybody, and every frame of a connection is looked at anew.
+/// Every stream listener accepts octet counts, and detects the framing of each frame separately.
 #[test]
 fn both_framings_on_one_connection() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -157,10 +157,10 @@ fn both_framings_on_one_connection() {
         wire.send(&container.says(b"ends in LF"));
         wire.send_counted(&container.says(b"counted, with a\nnewline inside"));
         wire.send(&container.says(b"ends in LF again"));
-        // Some put a LF behind a counted frame.
+        // Some senders add a LF after a counted frame.
         wire.send_counted(container.says(b"counted, and LF behind").strip_suffix(b"\n").unwrap());
         wire.send(b"\n\n");
-        // In pieces as small as they come.
+        // In pieces of one byte.
         counted(&container.says(b"byte by byte")).iter().for_each(|byte| wire.send(&[*byte]));
         wire.close();
     }
@@ -180,7 +180,7 @@ fn both_framings_on_one_connection() {
     relay.stops();
 }
 
-/// One relay, one spool, eleven forwards: each carries everything.
+/// One relay, one spool, eleven forwards: each delivers everything.
 #[test]
 fn every_way_out_and_every_format() {
     let certs = Certs::get();
@@ -244,7 +244,7 @@ fn every_way_out_and_every_format() {
     said(lines_of(&relay.stops().stdout), &visible);
 }
 
-/// Where a newline ends a message, one inside it is written as rsyslog writes it.
+/// In newline framing, a newline inside a message is escaped like rsyslog does.
 fn with_newlines_escaped(text: &[u8]) -> Vec<u8> {
     text.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(&b"#012"[..])
 }
@@ -278,7 +278,7 @@ fn is_json(frame: &[u8], container: &Docker, text: &[u8]) {
     assert_eq!(shown(&bytes), shown(text));
 }
 
-/// A message from a host of its own, with a name that would leave the directory if it could.
+/// A message with its own host name, and with a container name that attempts path traversal.
 #[test]
 fn files_stay_below_the_templates_directory() {
     let setup = Setup::new().listen("udp://127.0.0.1:0").forward("file://{dir}/logs/{host}/{name}-{image}.log");
@@ -311,7 +311,7 @@ fn frames_over_the_limit_are_cut_marked_and_counted() {
     let setup = Setup::new().listen_with("tcp://127.0.0.1:0", max).listen_with("udp://127.0.0.1:0", max);
     let relay = setup.forward_with(&collector.url(), "framing = \"octet-counting\"").start();
     let container = Docker::new(Format::Default, "web");
-    // What looks like messages behind the limit must not become any.
+    // The text after the limit looks like messages, but must not become messages.
     let long = [vec![b'x'; LIMIT], container.says(b"forged").repeat(20).replace_newlines()].concat();
     let expected = &container.says(&long)[..LIMIT];
 
@@ -387,7 +387,7 @@ fn garbage_is_carried_whole_with_priority_13() {
     relay.stops();
 }
 
-/// A connection that breaks in the middle of a frame: a sender that has noticed sends the whole message again.
+/// A connection breaks in the middle of a frame: a sender that notices sends the whole message again.
 #[test]
 fn half_a_message_is_no_message() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -406,7 +406,7 @@ fn half_a_message_is_no_message() {
     relay.stops();
 }
 
-/// "A relay MUST forward malformed STRUCTURED-DATA without any alteration" (RFC 5424 6.3.1), and well-formed too.
+/// "A relay MUST forward malformed STRUCTURED-DATA without any alteration" (RFC 5424 6.3.1). Well-formed data is not altered either.
 #[test]
 fn what_others_send_in_rfc_5424_is_not_altered() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -420,7 +420,7 @@ fn what_others_send_in_rfc_5424_is_not_altered() {
         b"<191>1 2003-10-11T22:14:15Z h a p m -",
         b"<13>1 2003-10-11T22:14:15Z h a p m [x@1 a=\"\xc3\xa9\\\\\"] caf\xe9",
         b"<13>1 2003-10-11T22:14:15Z h a p m [docker@32473 image=\"theirs\"] own element",
-        // Malformed, each in its own way.
+        // Different kinds of malformed data.
         b"<13>1 2003-10-11T22:14:15Z h a p m [unclosed x=\"1\" message",
         b"<13>1 2003-10-11T22:14:15Z h a p m [x y=1] unquoted",
         b"<13>1 2003-10-11T22:14:15Z h a p m [x y=\"1]\"] unescaped",
@@ -437,7 +437,7 @@ fn what_others_send_in_rfc_5424_is_not_altered() {
     relay.stops();
 }
 
-/// RFC 3164 from switches and old daemons gets the year and the zone it does not carry.
+/// RFC 3164 from switches and old daemons lacks the year and the zone; the relay adds them.
 #[test]
 fn what_others_send_in_rfc_3164_becomes_rfc_5424() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -460,7 +460,7 @@ fn what_others_send_in_rfc_3164_becomes_rfc_5424() {
     relay.stops();
 }
 
-/// Every message a real Docker Engine was captured with, through a running relay.
+/// Every message of the corpus from a real Docker Engine, through a running relay.
 #[test]
 fn the_corpus_by_udp() {
     the_corpus(|wire, row| wire.send(row.unframed()), "udp://127.0.0.1:0");
@@ -468,7 +468,7 @@ fn the_corpus_by_udp() {
 
 #[test]
 fn the_corpus_by_tcp() {
-    // What was sent as a stream goes as it was; a datagram may have LF inside and needs a count.
+    // Recorded streams are sent as they are. A datagram may contain LF, so it is sent with an octet count.
     let send = |wire: &mut Wire, row: &Row| match &*row.framing {
         "datagram" => wire.send_counted(&row.bytes),
         _ => wire.send(&row.bytes),
@@ -484,7 +484,7 @@ fn the_corpus(send: impl Fn(&mut Wire, &Row), listen: &str) {
     let mut wire = relay.door().connect();
     for (at, row) in rows.iter().enumerate() {
         send(&mut wire, row);
-        // Kernels drop datagrams that nobody has had the time to read.
+        // The kernel drops datagrams when the relay's receive buffer is full.
         if at % 16 == 15 {
             relay.counts("listen_received_total", at as u64 + 1);
         }
@@ -501,7 +501,7 @@ impl Row {
     fn arrived_as(&self, line: &Line) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert_eq!(line.pri, self.pri, "{}: {line:?}", self.file);
-        // Two tags that no reader can know from a host and a tag, or a tag and a text.
+        // Two tags that are ambiguous: no reader can separate them from the host, or from the text.
         if self.file != "oddtag-bracket-udp-default.raw" {
             assert_eq!(shown(&line.message), shown(&self.message), "{}", self.file);
             assert!(line.message == self.message, "{}", self.file);
@@ -532,7 +532,7 @@ fn two_messages_by_different_daemons_keep_their_process() {
     let setup = Setup::new().listen("udp://127.0.0.1:0");
     let relay = setup.forward_with(&collector.url(), "framing = \"octet-counting\"").start();
     let mut wire = relay.door().connect();
-    // A tag that is no container's: the process is dockerd's, and stays.
+    // A tag without a container: the process is dockerd, and stays.
     wire.send(format!("<30>1 2026-11-20T22:27:31Z {HOST} my-tag {DOCKERD} my-tag - hello\n").as_bytes());
     let line = collector.lines(1).remove(0);
     assert_eq!((&*line.app, &*line.proc_id, line.params.len()), ("my-tag", DOCKERD, 0), "{line:?}");
@@ -540,7 +540,7 @@ fn two_messages_by_different_daemons_keep_their_process() {
     relay.stops();
 }
 
-/// A volume that is made anew takes the socket's name with it. Nobody could log until a restart, and nothing said so.
+/// A recreated volume loses the socket's name. Containers could not log until a restart, and the relay did not report it.
 #[test]
 fn a_unix_socket_whose_directory_is_made_anew_is_found_again() {
     let collector = Collector::tcp(Framing::OctetCounting);

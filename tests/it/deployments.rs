@@ -1,6 +1,5 @@
-//! The files people deploy with, as far as they can be judged without what they are for: Kubernetes manifests by the
-//! published schemas, systemd's units by systemd. The compose files, `daemon.json` and the stack are run for real, in
-//! `engine` and `swarm`.
+//! The deployment files, as far as static checks can judge them: Kubernetes manifests against the published schemas, systemd units by
+//! systemd's own tools. The compose files, `daemon.json` and the stack are run for real in `engine` and `swarm`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,14 +12,15 @@ use logferry::internals::config::{Config, ListenAddress, Overrides};
 use crate::support::relay::logferry;
 use crate::support::{installed, skip};
 
-/// Tenths of the ten points of exposure that systemd counts; it calls 15 "OK". What is left is the network, which we need.
+/// In tenths of a point of systemd's exposure level, of which the maximum is ten points; systemd calls 15 "OK". The rest is access to the
+/// network, which the relay needs.
 const EXPOSURE: &str = "15";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Files in a folder of the repository; there are some.
+/// The files in a folder of the repository; fails if there are none.
 fn files(folder: &str) -> Vec<PathBuf> {
     let mut files: Vec<_> =
         std::fs::read_dir(root().join(folder)).expect(folder).map(|e| e.expect(folder).path()).collect();
@@ -33,14 +33,14 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Whether a command was content, and what it said.
+/// Whether a command succeeded, and its output.
 fn ran(command: &mut Command) -> (bool, String) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// The checker of PyPI, which carries the schemas: of this checkout, or of this machine.
+/// The schema checker from PyPI, which includes the schemas: this checkout's, or the machine's.
 fn kubernetes_validate() -> Option<Command> {
     let ours = root().join(".ci/cache/kubernetes/bin/kubernetes-validate");
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -77,7 +77,7 @@ fn a_misspelt_field_of_a_manifest_is_seen() {
     assert!(!good && said.contains("'hostport' was unexpected"), "{said}");
 }
 
-/// Each container, the one that only changes an owner too, has what it needs and nothing more.
+/// Every container is restricted to what it needs, including the container that only changes an owner.
 #[test]
 fn every_container_is_locked_down() {
     let count = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
@@ -104,13 +104,13 @@ fn every_container_is_locked_down() {
     for file in ["compose/relay.yaml", "compose/aggregator.yaml", "compose/rsyslog.yaml"] {
         locked(file, "    image: ", &of_a_service);
     }
-    // A Swarm knows no `security_opt`.
+    // Swarm does not support `security_opt`.
     for file in ["compose/swarm.yaml", "compose/swarm-plain.yaml"] {
         locked(file, "    image: ", &of_a_service[..2]);
     }
 }
 
-/// The stack without TLS is the other one, which is run for real, less the lines for certificates and what is indented below them.
+/// The stack without TLS is the stack that is run for real, without the lines for certificates and the lines indented below them.
 #[test]
 fn the_stack_without_tls_is_the_other_one_without_certificates() {
     let stack = |file: &str| {
@@ -131,7 +131,7 @@ fn the_stack_without_tls_is_the_other_one_without_certificates() {
     assert_eq!(left.trim_end(), stack("swarm-plain.yaml").trim_end());
 }
 
-/// The configs inside of the manifests are configs, and what is published is what is listened on.
+/// The configs inside the manifests are valid, and the published ports are the listeners' ports.
 #[test]
 fn configs_in_manifests_are_good_and_match_the_ports() {
     let relay = in_manifest("relay.yaml");
@@ -147,7 +147,7 @@ fn configs_in_manifests_are_good_and_match_the_ports() {
     }
 }
 
-/// The config in a manifest's ConfigMap, and the whole.
+/// The config in a manifest's ConfigMap, and the whole manifest.
 fn in_manifest(name: &str) -> (Config, String) {
     let manifest = read(&root().join("docker/kubernetes").join(name));
     let lines = manifest.lines().skip_while(|line| line.trim() != "logferry.toml: |").skip(1);
@@ -161,7 +161,7 @@ fn in_manifest(name: &str) -> (Config, String) {
     (config, manifest)
 }
 
-/// Options that Docker's drivers have, of those that we write anywhere (docs/log-drivers.md).
+/// The options of Docker's drivers that our files and docs use (docs/log-drivers.md).
 const DRIVER_OPTIONS: [&str; 17] = [
     "tag",
     "labels",
@@ -182,19 +182,19 @@ const DRIVER_OPTIONS: [&str; 17] = [
     "max-file",
 ];
 
-/// Variables that the program knows.
+/// The names of environment variables that the program knows.
 fn variables() -> String {
     let output = logferry().args(["run", "--help"]).output().expect("it runs");
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Task definitions of ECS and a manifest of IoT Edge: what they say to the relay means something, and what they say to others goes to
-/// where the relay listens.
+/// Task definitions of ECS and a manifest of IoT Edge: their settings for the relay exist, and their log drivers send to the relay's
+/// listeners.
 #[test]
 fn settings_in_examples_are_settings_that_there_are() {
     let known = variables();
     let (mut relays, mut senders) = (0, 0);
-    // The others are configs, and tests of them: `expectations.rs`.
+    // The other files are configs, and tests of configs: `expectations.rs`.
     for file in files("docs/examples").into_iter().filter(|file| file.extension().is_some_and(|end| end == "json")) {
         let name = file.display();
         let example: Value = serde_json::from_str(&read(&file)).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -227,7 +227,7 @@ fn settings_in_examples_are_settings_that_there_are() {
     assert!(relays >= 3 && senders >= 5, "{relays} relays, {senders} senders");
 }
 
-/// Collects what is said to the relay and to log drivers, also in JSON that is text.
+/// Collects environment variables for the relay and options of log drivers, also from JSON inside a string.
 fn collect(value: &Value, settings: &mut BTreeMap<String, String>, options: &mut Vec<BTreeMap<String, String>>) {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     match value {
@@ -259,7 +259,7 @@ fn collect(value: &Value, settings: &mut BTreeMap<String, String>, options: &mut
     }
 }
 
-/// What a compose file gives to the relay is what there is, and what it listens on is published.
+/// The settings in a compose file exist, and the listeners' ports are published.
 #[test]
 fn settings_in_compose_files_are_settings_that_there_are() {
     let known = variables();
@@ -292,7 +292,7 @@ fn settings_in_compose_files_are_settings_that_there_are() {
     assert!(listeners >= 10, "{listeners}");
 }
 
-/// The config beside compose/splunk.yaml.
+/// The config for compose/splunk.yaml.
 #[test]
 fn the_config_of_the_splunk_driver_is_good_and_matches_the_port() {
     let (toml, compose) =
@@ -305,7 +305,7 @@ fn the_config_of_the_splunk_driver_is_good_and_matches_the_port() {
     assert!(compose.contains(&format!(":{port}/tcp\"")) && compose.contains("HEC_TOKEN:\n"), "{compose}");
 }
 
-/// The image has no loader: a binary that needs one would only say `no such file or directory` when the container starts.
+/// The image has no dynamic loader: a dynamically linked binary would only print `no such file or directory` when the container starts.
 #[test]
 fn a_binary_that_is_not_static_is_not_packed() {
     let check = |binary: &str, says: &str| {
@@ -315,13 +315,13 @@ fn a_binary_that_is_not_static_is_not_packed() {
         assert_eq!(output.status.code(), Some(65), "{binary}: {said}");
         assert!(said.contains(says) && said.contains("docker/build-binary.sh"), "{binary}: {said}");
     };
-    // What cargo builds for the tests.
+    // The test build is dynamically linked.
     check(env!("CARGO_BIN_EXE_logferry"), "is not static: it needs the loader /lib");
     check("Cargo.toml", "Cargo.toml is not a 64-bit program for Linux");
     check("target/nothing", "target/nothing is not there");
 }
 
-/// Copies of the units that start the program of this build.
+/// Copies of the units, changed so that they start this build's program.
 fn units() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     for unit in files("docker/systemd") {
@@ -331,7 +331,7 @@ fn units() -> tempfile::TempDir {
     dir
 }
 
-/// The uploader of the journal with our words, and the relay with the socket of journald.
+/// Our drop-ins for the journal's uploader, and for a relay on journald's syslog socket.
 #[test]
 fn systemd_takes_the_drop_ins() {
     let Some(analyze) = installed("systemd-analyze", "systemd") else { return };
@@ -347,7 +347,7 @@ fn systemd_takes_the_drop_ins() {
             std::fs::create_dir_all(&folder).expect("a fresh directory");
             std::fs::write(folder.join("logferry.conf"), text).expect("a file of ours");
         }
-        // What systemd ships, as far as it is needed.
+        // Minimal versions of the units that systemd ships.
         let socket = "[Unit]\nDefaultDependencies=no\n[Socket]\nListenDatagram=/run/systemd/journal/syslog\n";
         let uploader = "[Service]\nExecStart=/bin/true\nRestart=on-failure\n";
         for (unit, text) in [("syslog.socket", socket), ("systemd-journal-upload.service", uploader)] {
@@ -366,7 +366,7 @@ fn systemd_takes_the_drop_ins() {
     let listens =
         of_service.lines().find_map(|line| line.strip_prefix("Environment=LOGFERRY_LISTEN=")).expect("it listens");
     assert!(listens.split(',').all(|url| url.parse::<ListenAddress>().is_ok()), "{listens}");
-    // What is said twice is said alike.
+    // Settings that appear in two places agree.
     for said in ["StartLimitIntervalSec=0", "RestartSec=5", "URL=http://"] {
         let conf = read(&root().join("compose/journald/journal-upload.conf"));
         assert!((upload.contains(said) || conf.contains(said)) && docs.contains(said), "{said}");
@@ -390,7 +390,7 @@ fn systemd_takes_the_units_and_finds_them_locked_down() {
     assert!(said.contains("ProtectSytem"), "{said}");
 }
 
-/// The service reads every socket that the socket unit opens, or it would not start.
+/// The service listens on every socket of the socket unit, or it would not start.
 #[test]
 fn the_service_listens_on_the_units_sockets() {
     let values = |unit: &str, key: &str| -> Vec<String> {

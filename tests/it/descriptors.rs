@@ -1,4 +1,4 @@
-//! A process that may open few files, and strangers who open connections: what the relay needs for itself is left to it.
+//! A low descriptor limit, and many idle connections: the relay keeps enough descriptors for itself.
 
 use crate::support::descriptors::{strangers, with_files};
 use crate::support::http::{get, status};
@@ -6,7 +6,7 @@ use crate::support::relay::logferry;
 use crate::support::{Collector, Door, Framing, Setup, eventually};
 
 const FILES: usize = 256;
-/// More than a process with so few files can hold.
+/// More connections than a process with this limit can hold.
 const STRANGERS: usize = 400;
 
 #[test]
@@ -24,14 +24,14 @@ fn strangers_with_silent_connections_leave_the_relay_what_it_needs() {
     assert!(metrics.sum("listen_connections") > 50, "so many that nobody else could be a sender");
     assert!(metrics.sum("listen_refused_total") > 100);
     assert!(metrics.sum("process_open_fds") < FILES as u64 - 32);
-    // Only now there is somebody to dial.
+    // The relay cannot connect to the collector before this point.
     collector.comes();
     relay.door().connect().send(b"<13>an honest line");
     assert_eq!(collector.lines(1)[0].message, b"an honest line");
     assert_eq!(get(&relay, "/ready").status, 200);
     let health = logferry().args(["health", "--admin", &relay.admin().to_string()]).output().expect("it runs");
     assert!(health.status.success(), "{health:?}");
-    // What became of the limit is said, and shown.
+    // The relay logs the lowered limit, and `/status` shows it.
     relay.says("max-connections is 124 and not 10000, because this process may open only 256 files");
     let listeners = &status(&relay)["listeners"];
     assert_eq!((&listeners[0]["max_connections"], &listeners[1]["max_connections"]), (&().into(), &124.into()));

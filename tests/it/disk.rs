@@ -1,4 +1,4 @@
-//! The disk is full, failing, read-only, not ours, gone. The relay goes on, says so, and counts what it could not keep.
+//! The disk is full, failing, read-only, not writable, gone. The relay continues, reports it, and counts the lines that it could not keep.
 
 use std::fs;
 use std::io::Write;
@@ -14,19 +14,19 @@ use crate::support::{
     Collector, Framing, Program, Relay, RelpFrame, RelpPeer, Setup, eventually, relp, root_can, says_at_length,
 };
 
-/// What a user gets who is nobody in particular.
+/// The user ID of `nobody`.
 const NOBODY: u32 = 65_534;
 
 fn setup(collector: &Collector) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), "framing = \"octet-counting\"")
 }
 
-/// Numbers in messages of about a kilobyte.
+/// Sends numbers in messages of about a kilobyte.
 fn says(relay: &Relay, numbers: Range<usize>) {
     says_at_length(relay, numbers, 1000);
 }
 
-/// Waits until so many were read off the socket and each was spooled or dropped.
+/// Waits until `messages` messages were received, and each was spooled or dropped.
 #[track_caller]
 fn has_received(relay: &Relay, messages: usize) {
     eventually("all is spooled or dropped", || {
@@ -37,7 +37,7 @@ fn has_received(relay: &Relay, messages: usize) {
     relay.balances(0);
 }
 
-/// The disk is smaller than the spool may be: what does not fit costs the oldest lines, and nothing but lines.
+/// The disk is smaller than the spool's limit: lines that do not fit evict the oldest lines, and nothing else is lost.
 #[test]
 fn a_disk_that_is_full_costs_the_oldest_lines() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -58,7 +58,7 @@ fn a_disk_that_is_full_costs_the_oldest_lines() {
     relay.stops();
 }
 
-/// With one segment only there is nothing older to give up: new lines are dropped, counted and said, until it is delivered.
+/// With a single segment there is nothing older to evict: new lines are dropped, counted and reported until the segment is delivered.
 #[test]
 fn a_disk_that_is_full_of_one_segment_takes_lines_again_when_it_is_delivered() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -73,7 +73,7 @@ fn a_disk_that_is_full_of_one_segment_takes_lines_again_when_it_is_delivered() {
     collector.comes();
     relay.counts("forward_waiting", 0);
     assert_eq!(collector.numbers().len(), spooled);
-    // Lines that come before what is left is delivered may still find no room.
+    // Lines may find no room until the rest is delivered.
     let mut sent = 4000;
     eventually("and it goes on", || {
         says(&relay, sent..sent + 400);
@@ -87,7 +87,7 @@ fn a_disk_that_is_full_of_one_segment_takes_lines_again_when_it_is_delivered() {
     relay.stops();
 }
 
-/// A limit for files (`ulimit -f`) is an error like others; without a word from us it would be the end of the process.
+/// A file size limit (`ulimit -f`) is an error like any other. Unless the relay ignores SIGXFSZ, it would kill the process.
 #[test]
 fn a_limit_for_files_costs_lines_and_not_the_relay() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -111,7 +111,7 @@ fn a_limit_for_files_costs_lines_and_not_the_relay() {
     relay.stops();
 }
 
-/// Somebody else has filled the disk before we start; it must not keep the relay from starting.
+/// Another program has filled the disk before the relay starts; that must not prevent the start.
 #[test]
 fn a_relay_starts_on_a_full_disk_and_delivers_what_it_had() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -138,7 +138,7 @@ fn a_relay_starts_on_a_full_disk_and_delivers_what_it_had() {
     relay.stops();
 }
 
-/// The disk says that it has what it has not, until it is synced. Who was answered need not care.
+/// The disk accepts writes, and fails when they are synced. Acknowledged lines are safe.
 #[test]
 fn a_disk_that_fails_takes_no_line_that_was_answered() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -151,7 +151,7 @@ fn a_disk_that_fails_takes_no_line_that_was_answered() {
     let mut peer = RelpPeer::opened(relay.door());
     let mut way = peer.stream().try_clone().expect("a descriptor");
     let sending = thread::spawn(move || {
-        // Until the relay is killed: before that it stops reading, because it can keep nothing more.
+        // The loop ends when the relay is killed. Before that the relay stops reading, because it cannot keep more lines.
         (0..20_000).take_while(|n| way.write_all(&numbered(*n)).is_ok()).count()
     });
     let hearing = thread::spawn(move || std::iter::from_fn(|| peer.frame()).take_while(RelpFrame::is_ok).count());
@@ -177,7 +177,7 @@ fn numbered(n: u32) -> Vec<u8> {
     relp::frame(n + 2, "syslog", format!("<14>1 - - - - - - {n:01000}").as_bytes())
 }
 
-/// Nobody was answered, and the kernel has what it took: it is delivered from there, though the disk never got it.
+/// Lines without acknowledgements: the page cache still has what the disk has lost, and the relay delivers it from there.
 #[test]
 fn a_disk_that_fails_costs_what_it_did_not_take() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -192,7 +192,7 @@ fn a_disk_that_fails_costs_what_it_did_not_take() {
         says(&relay, sent..sent + 400);
         sent += 400;
         has_received(&relay, sent);
-        // Or all that the file system believes to have would be written before the first sync.
+        // Otherwise the whole room that the file system promises would be written before the first sync.
         eventually("it is synced, or refused", || {
             (relay.metrics().sum("spool_syncs_total") > synced || refused(&relay)).then_some(())
         });
@@ -206,7 +206,7 @@ fn a_disk_that_fails_costs_what_it_did_not_take() {
     relay.stops();
 }
 
-/// `/ready` asks the disk, whether lines come or not; that nothing can be spooled is what it is about.
+/// `/ready` tests the disk even when no lines come: it reports that the relay cannot spool.
 #[test]
 fn a_relay_that_cannot_write_its_spool_is_not_ready() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -227,7 +227,7 @@ fn a_relay_that_cannot_write_its_spool_is_not_ready() {
     assert_eq!(health.status.code(), Some(1));
     let said = String::from_utf8_lossy(&health.stderr).into_owned();
     assert!(said.contains("503") && said.contains("No space left on device"), "{said}");
-    // Asked again and again it leaves nothing behind.
+    // Repeated checks leave no file behind.
     assert!(!setup.path("spool").join("probe").exists());
     fs::remove_file(other).expect("there is room again");
     eventually("it is ready again", || (ready().status == 200).then_some(()));
@@ -237,7 +237,7 @@ fn a_relay_that_cannot_write_its_spool_is_not_ready() {
     relay.stops();
 }
 
-/// A disk without room, but with lines that may be given up for new ones, can be written.
+/// A full disk with lines that can be evicted is still writable.
 #[test]
 fn a_relay_that_can_make_room_is_ready() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
@@ -255,7 +255,7 @@ fn a_relay_that_can_make_room_is_ready() {
     relay.stops();
 }
 
-/// The file system became read-only under a relay at work.
+/// The file system becomes read-only while the relay runs.
 #[test]
 fn a_spool_that_becomes_read_only_is_not_ready() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -263,7 +263,7 @@ fn a_spool_that_becomes_read_only_is_not_ready() {
     let Some(_device) = Device::mount(&setup, "has_journal") else { return };
     let relay = setup.start();
     assert_eq!(get(&relay, "/ready").status, 200);
-    // More than the device below has room for.
+    // More than fits on the real device.
     let mut sent = 0;
     eventually("the disk fails", || {
         says(&relay, sent..sent + 400);
@@ -277,7 +277,7 @@ fn a_spool_that_becomes_read_only_is_not_ready() {
     relay.stops();
 }
 
-/// Bad blocks where the relay looks when it starts.
+/// Bad blocks in the part that the relay reads at its start.
 #[test]
 fn a_disk_that_cannot_be_read_costs_what_lies_there() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -297,12 +297,12 @@ fn a_disk_that_cannot_be_read_costs_what_lies_there() {
     let (old, new) = numbers.split_at(numbers.len() - 100);
     assert!(old.len() > 900 && old.iter().copied().eq(0..old.len()), "{} lines", old.len());
     assert!(new.iter().copied().eq(2000..2100));
-    // How many there were is not known: they were the newest.
+    // The number of lost lines is unknown: they were the newest.
     relay.counts("forward_damaged_total", 1);
     relay.stops();
 }
 
-/// Bad blocks in the midst of what is delivered.
+/// Bad blocks in the middle of the lines that are being delivered.
 #[test]
 fn a_disk_that_cannot_be_read_holds_up_nothing_behind() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -312,7 +312,7 @@ fn a_disk_that_cannot_be_read_holds_up_nothing_behind() {
     says(&relay, 0..3000);
     relay.has_spooled(3000);
     relay.kill();
-    // To the end of the disk, so that the other segments lie before what is cut off.
+    // Write everything to the disk now, so that the other segments lie before the part that is cut off.
     let all = setup.segments();
     all.iter().for_each(|segment| fs::File::open(segment).and_then(|file| file.sync_all()).expect("it has a place"));
     let oldest = &all[0];
@@ -333,7 +333,7 @@ fn a_disk_that_cannot_be_read_holds_up_nothing_behind() {
     relay.stops();
 }
 
-/// Damage is repaired with what room there is: without any, what is behind it is read where it lies.
+/// The relay repairs damage in the room that is left. Without any room, it reads the lines after the damage in place.
 #[test]
 fn damage_on_a_full_disk_costs_the_line_it_hit() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -372,7 +372,7 @@ fn a_spool_on_a_read_only_disk_is_one_clear_line() {
     assert_eq!(said, format!("logferry: spool: cannot open {}: Read-only file system (os error 30)", lock.display()));
 }
 
-/// A volume made by root, and a relay that runs as somebody else.
+/// A volume that root has created, and a relay that runs as another user.
 #[test]
 fn a_spool_that_belongs_to_somebody_else_is_one_clear_line() {
     if !root_can("start a relay as somebody else") {
@@ -398,7 +398,7 @@ fn a_spool_that_belongs_to_somebody_else_is_one_clear_line() {
     );
 }
 
-/// Somebody has removed the directory under a relay at work: it takes it again, and goes on there.
+/// The directory is removed while the relay runs: the relay recreates it and continues there.
 #[test]
 fn a_spool_that_vanishes_keeps_no_line_from_being_delivered() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -407,7 +407,7 @@ fn a_spool_that_vanishes_keeps_no_line_from_being_delivered() {
     says(&relay, 0..50);
     relay.has_delivered(50, 0);
     fs::remove_dir_all(setup.path("spool")).expect("removed");
-    // In pieces that fit into the spool: what was in the directory when it went is not what this is about.
+    // In batches that fit into the spool, so that no line is evicted: this test is not about lines in the removed directory.
     for start in (50..2050).step_by(400) {
         says(&relay, start..start + 400);
         relay.has_delivered(start + 400, 0);
@@ -418,7 +418,7 @@ fn a_spool_that_vanishes_keeps_no_line_from_being_delivered() {
     relay.stops();
 }
 
-/// …unless another relay has its spool there by then: nothing of that one is touched, and it is said which directory it is about.
+/// If another relay has its spool in that place by then, nothing of it is touched, and the error names the directory.
 #[test]
 fn a_spool_that_another_relay_has_taken_is_left_to_it() {
     let collector = Collector::tcp(Framing::OctetCounting);

@@ -1,4 +1,4 @@
-//! Requests of `_bulk`: what arrives, and what becomes of each line when a server does not take it.
+//! `_bulk` requests: the documents that arrive, and the handling of lines that a server rejects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,19 +22,19 @@ fn to_with(store: &Store, keys: &str) -> Setup {
     setup.forward_with(&store.url(), &format!("{KEYS}\n{keys}"))
 }
 
-/// The answer to a request whose lines are all there.
+/// An answer that accepts all lines.
 fn taken(request: &StoreRequest) -> String {
     each(request, |_| json!({"status": 201}))
 }
 
-/// The answer with what is said of each line, by its number.
+/// An answer with a result for each line, by its number.
 fn each(request: &StoreRequest, said: impl Fn(usize) -> Value) -> String {
     let items: Vec<_> = request.numbers().into_iter().map(|number| json!({"create": said(number)})).collect();
     let errors = items.iter().any(|item| item["create"]["error"].is_object());
     json!({"errors": errors, "items": items}).to_string()
 }
 
-/// Takes all lines until `count` are there; returns their numbers in the order in which they came.
+/// Accepts requests until `count` lines have come; returns their numbers in the order of arrival.
 fn takes(peer: &mut StorePeer, count: usize) -> Vec<usize> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
@@ -104,7 +104,7 @@ fn lines_are_documents_as_ecs_has_them() {
     relay.stops();
 }
 
-/// What a busy server has not taken comes again, the same lines with the same `_id`, on the same connection.
+/// Lines that a busy server has rejected are sent again with the same `_id`, on the same connection.
 #[test]
 fn a_busy_server_is_asked_again() {
     let store = Store::new();
@@ -125,8 +125,8 @@ fn a_busy_server_is_asked_again() {
     relay.stops();
 }
 
-/// Each line has its own answer: one that is there already is delivered, one that waits comes again alone, and one that will never be taken
-/// is a dead letter.
+/// Each line has its own result: a line that already exists is delivered, a line that must wait is retried alone, and a line with a
+/// permanent error is a dead letter.
 #[test]
 fn each_line_has_its_verdict() {
     let store = Store::new();
@@ -160,7 +160,7 @@ fn each_line_has_its_verdict() {
     relay.stops();
 }
 
-/// A request that is refused as a whole: halves tell which line is to blame, and the others arrive.
+/// A request that is rejected as a whole is divided until the bad line is found, and the other lines arrive.
 #[test]
 fn halves_of_a_request_find_the_line_that_is_refused() {
     let store = Store::new();
@@ -174,7 +174,7 @@ fn halves_of_a_request_find_the_line_that_is_refused() {
         match request.numbers() {
             found if found.contains(&17) => peer.answers(400, "{\"error\":\"illegal\"}"),
             found => {
-                // Nothing that was taken comes again.
+                // Accepted lines are not sent again.
                 numbers.extend(found);
                 peer.answers(200, &taken(&request));
             }
@@ -186,7 +186,7 @@ fn halves_of_a_request_find_the_line_that_is_refused() {
     relay.stops();
 }
 
-/// Wrong credentials are no reason to lose a line. A file with a new token counts at once.
+/// Wrong credentials cause no loss. A new token in the file is used at once.
 #[test]
 fn credentials_that_are_refused_stop_it_and_cost_nothing() {
     let store = Store::new();
@@ -203,7 +203,7 @@ fn credentials_that_are_refused_stop_it_and_cost_nothing() {
     relay.says("stopped: the collector refuses every line: ");
     relay.counts("forward_stopped", 1);
     fs::write(setup.path("token"), "new\n").expect("written");
-    // Until then it has asked with the old one.
+    // Requests before the reload still use the old token.
     let mut peer = loop {
         let mut peer = store.accepts();
         let request = peer.hears();
@@ -225,7 +225,7 @@ fn credentials_that_are_refused_stop_it_and_cost_nothing() {
     relay.stops();
 }
 
-/// Where nothing is taken the mapping is wrong, and a spool is not emptied into the dead letters.
+/// If every line is rejected, the mapping is probably wrong, so the forward does not move the whole spool to the dead letters.
 #[test]
 fn when_every_line_is_refused_no_more_are_given_up() {
     let store = Store::new();
@@ -249,7 +249,7 @@ fn when_every_line_is_refused_no_more_are_given_up() {
     relay.stops();
 }
 
-/// An answer that breaks off, none at all, and a connection that ends while nothing is on its way.
+/// An answer that breaks off, a missing answer, and a connection that ends while idle.
 #[test]
 fn what_has_no_answer_is_sent_again_with_its_number() {
     let store = Store::new();
@@ -260,7 +260,7 @@ fn what_has_no_answer_is_sent_again_with_its_number() {
     peer.breaks_off();
     let mut peer = store.accepts();
     assert_eq!(peer.hears().bulk()[0], first[0]);
-    // It hangs, and is left.
+    // The server hangs, so the relay closes the connection.
     assert!(peer.next().is_none());
     relay.says("no answer within 300ms");
     let mut peer = store.accepts();
@@ -276,7 +276,7 @@ fn what_has_no_answer_is_sent_again_with_its_number() {
     relay.stops();
 }
 
-/// The numbers are the lines' for good: a server that had taken them before the relay was killed knows them.
+/// A line keeps its `_id` for good: a server that had accepted it before the relay was killed recognizes it.
 #[test]
 fn a_killed_relay_sends_again_under_the_same_ids() {
     let store = Store::new();
@@ -303,8 +303,7 @@ fn a_killed_relay_sends_again_under_the_same_ids() {
     relay.stops();
 }
 
-/// A server that somebody else has written: each line is there once, also after `kill -9`, and the one that the index cannot take is a dead
-/// letter.
+/// A server by other authors: each line is there once, also after `kill -9`, and a line that the index rejects is a dead letter.
 #[test]
 fn a_real_server_has_each_line_once() {
     let Some(server) = Osmem::start() else { return };
@@ -340,7 +339,7 @@ fn a_real_server_has_each_line_once() {
     relay.stops();
 }
 
-/// A data stream for each host, which one request may fill several of.
+/// A data stream for each host; one request may write to several.
 #[test]
 fn a_real_server_has_an_index_for_each_host() {
     let Some(server) = Osmem::start() else { return };
@@ -365,7 +364,7 @@ fn number(document: &Value) -> usize {
     document["message"].as_str().and_then(|text| text.parse().ok()).expect("a number")
 }
 
-/// The request that is on its way is answered first; the next one goes to where the name points now.
+/// The open request is answered first; the next request goes to the name's new address.
 #[test]
 fn a_name_that_moves_is_followed() {
     let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
@@ -407,7 +406,7 @@ fn a_server_with_tls_shows_who_it_is() {
     relay.kill();
 }
 
-/// A config with a new place: what is on its way is brought to an end, and the rest goes there.
+/// A reload with a new URL: open requests are completed, and the rest goes to the new server.
 #[test]
 fn a_reload_moves_it() {
     let (one, other) = (Store::new(), Store::new());
@@ -426,7 +425,7 @@ fn a_reload_moves_it() {
     relay.stops();
 }
 
-/// `check --connect` asks whether lines would be taken, and leaves none.
+/// `check --connect` tests whether the server would accept lines, and stores none.
 #[test]
 fn check_asks_whether_lines_would_be_taken() {
     let refused = r#"{"error":{"type":"security_exception","reason":"unable to authenticate with provided credentials"},"status":401}"#;

@@ -1,4 +1,4 @@
-//! What `logferry test` says of expectations that hold, of those that do not, and of files that mean nothing.
+//! Output of `logferry test` for expectations that hold, that fail, and for invalid files.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ to = "tcp://10.0.0.2"
 match = { severity = "err or worse" }
 "#;
 
-/// Exit code, stdout and stderr of `test` with this config and this file of tests, whose name is left out.
+/// Exit code, stdout and stderr of `test` with this config and this file of tests; the file's name is removed from the output.
 fn run(tests: &str) -> (i32, String, String) {
     let dir = TempDir::new().expect("a directory");
     let [config, file] = ["logferry.toml", "x.test.toml"].map(|name| dir.path().join(name));
@@ -39,7 +39,7 @@ fn run(tests: &str) -> (i32, String, String) {
     fs::write(&file, tests).expect("written");
     let output = logferry().arg("test").arg("--config").arg(&config).arg(&file).output().expect("logferry starts");
     let text = |bytes| String::from_utf8(bytes).expect("text").replace(&file.display().to_string(), "FILE");
-    // No file is written.
+    // `test` writes no file.
     assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 2);
     (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
 }
@@ -51,7 +51,7 @@ fn one(keys: &str) -> String {
 const LOGFMT: &str = "received = 2026-11-28T17:02:00Z\n\
     input = '<30>Nov 28 17:01:59 kata/kata-1/2a9052a5c36e[8]: level=warn msg=\"a token=abc\" pid=7 ok=true ratio=1.50'\n";
 
-/// Asserts that all of this holds, and that nothing is said but the summary.
+/// Asserts that all expectations hold, and that the output is only the summary.
 #[track_caller]
 fn holds(keys: &str) {
     assert_eq!(run(&one(keys)), (0, "1 test, 0 failed\n".to_owned(), String::new()), "{keys}");
@@ -75,7 +75,7 @@ fn what_is_expected_holds() {
     holds(
         "input = '<30>1 2026-11-28T17:01:59Z h web - - - hello'\nexpect.search.output = \"<30>1 2026-11-28T17:01:59Z h web - - - hello\\n\"",
     );
-    // Lines that become one, a message with lines, another protocol, what is refused.
+    // Joined lines, a multi-line message, another protocol, refused input.
     let trace = "input = ['<27>Nov 28 17:01:59 web/a/2a9052a5c36e[8]: boom', '<27>Nov 28 17:01:59 web/a/2a9052a5c36e[8]:  at main']";
     holds(&format!("listener = \"containers\"\n{trace}\nexpect.search.message = \"boom\\n at main\""));
     holds("input = \"<13>a\\nb\"\nexpect.search.message = \"a\\nb\"");
@@ -83,7 +83,7 @@ fn what_is_expected_holds() {
     holds("listener = \"gelf\"\npeer = \"192.0.2.7\"\ninput = '[1]'\nexpect = \"refused\"");
 }
 
-/// Asserts that a test fails, and what is said of it.
+/// Asserts that a test fails with this output.
 #[track_caller]
 fn fails(keys: &str, expected: &str) {
     let (code, said, complaint) = run(&one(keys));
@@ -132,7 +132,7 @@ fn what_is_otherwise_is_shown() {
     );
 }
 
-/// Asserts that a file of tests is refused with these complaints, each with its line.
+/// Asserts that a file of tests is rejected with these errors and their line numbers.
 #[track_caller]
 fn is_refused(tests: &str, expected: &[&str]) {
     let (code, said, complaint) = run(tests);
@@ -203,7 +203,7 @@ fn what_else_is_wrong() {
     assert!(code == Some(64) && said.contains("<FILE>"), "{said}");
 }
 
-/// The example of the docs.
+/// The example in the docs.
 #[test]
 fn the_example_holds() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");

@@ -1,5 +1,4 @@
-//! What `logferry explain` shows: to a person on a terminal, to one who reads a file, and to a program. What becomes of a
-//! captured message as such: `corpus.rs`.
+//! Output of `logferry explain` for a terminal, for a file, and as JSON. How captured messages are parsed: `corpus.rs`.
 
 use std::fs;
 use std::io::Write;
@@ -18,19 +17,19 @@ use crate::support::drivers::{self, Sent};
 use crate::support::relay::logferry;
 use crate::support::{installed, run};
 
-/// `explain`, with `input` on its stdin and this config.
+/// Runs `explain` with `input` on its stdin and this config; it must succeed.
 fn explain(config: &str, arguments: &[&str], input: &[u8]) -> Output {
     let output = explains(config, arguments, input);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-/// The same, whether it can or not.
+/// Like [`explain`], but it may fail.
 fn explains(config: &str, arguments: &[&str], input: &[u8]) -> Output {
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("logferry.toml");
     fs::write(&file, config).expect("written");
-    // From a file: who writes a pipe and does not read waits for ever.
+    // Input from a file: a parent that writes to a pipe while it does not read the output could block for ever.
     let messages = dir.path().join("messages");
     fs::write(&messages, input).expect("written");
     let mut command = logferry();
@@ -39,13 +38,13 @@ fn explains(config: &str, arguments: &[&str], input: &[u8]) -> Output {
     command.output().expect("logferry starts")
 }
 
-/// All of them in one stream, whatever is in them.
+/// All messages in one stream, with octet counts.
 fn counted(rows: &[Row]) -> Vec<u8> {
     let each = rows.iter().map(|row| [format!("{} ", row.unframed().len()).as_bytes(), row.unframed()].concat());
     each.collect::<Vec<_>>().concat()
 }
 
-/// The bytes of a JSON value; where `escaped` names it, `\xHH` and `\\` are undone.
+/// The bytes of a JSON value; if `escaped` names the key, `\xHH` and `\\` are undone.
 #[track_caller]
 fn decoded(object: &Value, key: &str) -> Vec<u8> {
     let text = object[key].as_str().unwrap_or_else(|| panic!("{key} in {object}"));
@@ -111,7 +110,7 @@ fn json_has_every_byte_of_the_corpus() {
     assert!(with_bytes > 3, "only {with_bytes} rows that are not UTF-8");
 }
 
-/// Whatever a container prints, a terminal gets text.
+/// Output for a terminal contains no control characters from messages.
 #[test]
 fn no_control_character_reaches_a_terminal() {
     let rows = corpus::rows();
@@ -166,7 +165,7 @@ const ONE: &str = "hostname = \"relay-1\"\n[[forward]]\nto = \"tcp://10.0.0.1\"\
 fn text_for_a_file() {
     let told = String::from_utf8(explain(ONE, &[], INPUT).stdout).expect("text");
     assert!(told.starts_with(TOLD), "{told}");
-    // Its newline is the message's: the count says so.
+    // The newline at the end is a part of the message, because the octet count includes it.
     assert!(told.contains("\n  message          two\\x0ax\n"), "{told}");
     let nothing = explain(ONE, &[], b"");
     assert_eq!(nothing.stdout, b"no message on stdin\n");
@@ -219,7 +218,7 @@ fn where_each_message_goes_and_where_not() {
     );
 }
 
-/// `--forward` with a name shows that forward alone; with a URL it is still a forward of its own.
+/// `--forward` with a name shows only that forward; with a URL it adds a separate forward.
 #[test]
 fn a_forward_is_shown_by_its_name() {
     let input = b"<27>Nov 20 22:27:33 nginx/api/2a9052a5c36e[812]: hello\n";
@@ -246,7 +245,7 @@ fn a_forward_is_shown_by_its_name() {
     );
 }
 
-/// A listener that has a name has its own limit, too.
+/// A named listener applies its own limit.
 #[test]
 fn a_message_is_cut_where_its_listener_cuts_it() {
     let config = "[[listen]]\naddress = \"tcp://127.0.0.1:514\"\n\
@@ -260,7 +259,7 @@ fn a_message_is_cut_where_its_listener_cuts_it() {
     }
 }
 
-/// A stamp without a zone has the zone of its sender's address, else of its listener, else of all.
+/// A timestamp without a zone gets the zone of the sender's address, else of the listener, else of the whole config.
 #[test]
 fn a_stamp_has_the_zone_of_its_sender() {
     let config = "[syslog]\ntime-zone = \"-03:30\"\n\
@@ -288,7 +287,7 @@ fn a_stamp_has_the_zone_of_its_sender() {
     }
 }
 
-/// A terminal of its own, by `script`.
+/// Runs `explain` on a pseudo-terminal, by `script`.
 fn on_a_terminal(no_color: Option<&str>, arguments: &str) -> Option<String> {
     let script = installed("script", "bsdutils")?;
     let dir = TempDir::new().expect("a directory");
@@ -310,7 +309,7 @@ fn colour_for_a_terminal_that_wants_it() {
     assert!(coloured.contains("\x1b[1mmessage 1: 111 bytes, newline framing\x1b[0m\n"), "{coloured}");
     assert!(coloured.contains("  \x1b[36mmessage        \x1b[0m  \x1b[33m\\x1b\x1b[0m[31mred\n"), "{coloured}");
     assert!(coloured.contains("\x1b[2mas the sender wrote it\x1b[0m"), "{coloured}");
-    // What the message would have coloured is not: every escape is one of ours.
+    // Escapes in the message have no effect: every escape sequence is one of ours.
     let codes: Vec<&str> = coloured.split('\x1b').skip(1).filter_map(|rest| rest.split('m').next()).collect();
     assert!(codes.len() > 20 && codes.iter().all(|code| ["[0", "[1", "[2", "[33", "[36"].contains(code)), "{codes:?}");
 
@@ -322,7 +321,7 @@ fn colour_for_a_terminal_that_wants_it() {
     assert!(!on_a_terminal(None, "--json").expect("script is there").contains('\x1b'), "JSON has no colours");
 }
 
-/// A reader that has seen enough is no failure.
+/// A reader that closes the pipe early is no error.
 #[test]
 fn a_reader_that_goes_away() {
     let mut command = logferry();
@@ -343,7 +342,7 @@ fn explained_as(protocol: &str, input: &[u8]) -> Vec<Value> {
     told.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
-/// Asserts that these are the messages of the corpus, in order.
+/// Asserts that the objects are these messages of the corpus, in order.
 #[track_caller]
 fn are_as_sent(protocol: &str, objects: &[Value], sent: &[&Sent]) {
     assert_eq!(objects.len(), sent.len(), "{}: {objects:?}", sent[0].file);
@@ -401,7 +400,7 @@ fn messages_of_docker_s_gelf_driver() {
 fn events_of_docker_s_splunk_driver() {
     let recordings = drivers::recordings("splunk-gzip", 1);
     for recording in recordings.iter().chain(&drivers::recordings("splunk-inline-all", 1)) {
-        // Each row has the whole request that its event came in.
+        // Each row has the complete request of its event.
         let request = recording.messages[0].bytes.clone();
         let body = &request[find(&request, b"\r\n\r\n") + 4..];
         let sent: Vec<&Sent> = recording.messages.iter().filter(|sent| sent.bytes == request).collect();
@@ -409,7 +408,7 @@ fn events_of_docker_s_splunk_driver() {
     }
 }
 
-/// What `systemd-journal-upload` sent: the journal has Docker's lines.
+/// The output of `systemd-journal-upload`: a journal with Docker's lines.
 #[test]
 fn entries_of_the_journal() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus-journal");
@@ -448,7 +447,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> usize {
     bytes.windows(wanted.len()).position(|window| window == wanted).expect("it is there")
 }
 
-/// The input is what its listener reads, and is cut where that cuts.
+/// The named listener defines the protocol and the limit for the input.
 #[test]
 fn a_listener_says_what_the_input_is() {
     let config = "[[listen]]\naddress = \"tcp://127.0.0.1:514\"\n[[listen]]\naddress = \"gelf+tcp://127.0.0.1\"\nname = \"g\"\nmax-frame = \"480B\"\n\

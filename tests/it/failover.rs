@@ -1,4 +1,4 @@
-//! Several collectors in order, as targets or as SRV records: who takes over, who is returned to, and who is not.
+//! Several collectors in order, as targets or as SRV records: failover, failback, and collectors that are not returned to.
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::support::{
 
 const SERVICE: &str = "_syslog._tcp.collector.test";
 
-/// Impatient, and quick to return.
+/// Short timeouts, and a quick failback.
 const QUICK: &str = "framing = \"octet-counting\"\nconnect-timeout = \"1s\"\nmax-backoff = \"200ms\"\n\
                      replay-for = \"100ms\"\nfailback-after = \"200ms\"";
 
@@ -31,7 +31,7 @@ fn returns(relay: &Relay) -> u64 {
     relay.metrics().sum("forward_returns_total")
 }
 
-/// What takes connections and is no collector. Ends when it is dropped.
+/// A server that accepts connections and is no collector. Stops when dropped.
 struct Impostor {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -40,7 +40,7 @@ struct Impostor {
 }
 
 impl Impostor {
-    /// `receives`: what becomes of a connection, before it is closed.
+    /// `receives` handles a connection before it is closed.
     fn start(receives: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -58,7 +58,7 @@ impl Impostor {
         Self { address, accepted, over, thread: Some(thread) }
     }
 
-    /// Waits until it was tried so many more times.
+    /// Waits for `more` further connection attempts.
     #[track_caller]
     fn is_tried(&self, more: usize) {
         let goal = self.accepted.load(Ordering::Relaxed) + more;
@@ -83,7 +83,7 @@ fn the_second_target_takes_over_and_the_first_is_returned_to() {
     second.frames(20);
     assert_eq!(returns(&relay), 0);
     first.comes();
-    // Make before break: nothing stops, and nothing is sent twice.
+    // Make before break: the flow continues, without duplicates.
     first.frames(20);
     flow.goes_on(20);
     let sent = flow.ends();
@@ -94,7 +94,7 @@ fn the_second_target_takes_over_and_the_first_is_returned_to() {
     relay.stops();
 }
 
-/// And again, and again.
+/// Failover and failback, repeatedly.
 #[test]
 fn each_outage_of_the_first_target_is_short() {
     let [mut first, mut second] = pair();
@@ -118,7 +118,7 @@ fn each_outage_of_the_first_target_is_short() {
     relay.stops();
 }
 
-/// Its kernel takes every connection for it, and bytes until the buffer is full.
+/// The kernel accepts every connection for the hanging target, and bytes until the buffer is full.
 #[test]
 fn a_target_that_hangs_is_left_for_the_second() {
     let [mut first, mut second] = pair();
@@ -136,7 +136,7 @@ fn a_target_that_hangs_is_left_for_the_second() {
     relay.stops();
 }
 
-/// A proxy without a backend takes every connection, and drops it.
+/// A proxy without a backend accepts every connection, and drops it at once.
 #[test]
 fn what_drops_connections_at_once_is_not_returned_to() {
     let proxy = Impostor::start(|_| ());
@@ -153,7 +153,7 @@ fn what_drops_connections_at_once_is_not_returned_to() {
     relay.stops();
 }
 
-/// It seems to be back, until it is given something.
+/// The target looks healthy until it receives data.
 #[test]
 fn what_drops_connections_later_loses_nothing() {
     let proxy = Impostor::start(|stream| drop(stream.read(&mut [0; 512])));
@@ -164,13 +164,13 @@ fn what_drops_connections_later_loses_nothing() {
     second.frames(second.count() + 20);
     let sent = flow.ends();
     relay.has_delivered(sent, 0);
-    // Each return is a connection to the second that ended and one that was made again.
+    // Each failback ends a connection to the second collector, which is then opened again.
     assert!(second.accepted() as u64 > returns(&relay));
     all_arrived_once(&[&second], sent);
     relay.stops();
 }
 
-/// For TLS the handshake is part of being back.
+/// With TLS, a failback requires a complete handshake.
 #[test]
 fn a_target_that_does_not_finish_its_handshake_is_not_returned_to() {
     let mute = Impostor::start(|stream| drop(stream.read(&mut [0; 512])));
@@ -188,7 +188,7 @@ fn a_target_that_does_not_finish_its_handshake_is_not_returned_to() {
     relay.stops();
 }
 
-/// Whether anybody is there cannot be told, and finding out costs a line each time.
+/// A datagram target gives no sign of life, and each attempt to find out would cost a line.
 #[test]
 fn a_datagram_target_is_not_returned_to() {
     let [first, mut second] = pair();
@@ -198,7 +198,7 @@ fn a_datagram_target_is_not_returned_to() {
     let relay = relay_to(&[udp, second.url()], "", &names.section());
     says(&relay, 0..20);
     second.frames(20);
-    // It could be reached now.
+    // The first target could be reached now.
     names.says(|question| addresses(question, 1, &["127.0.0.2"]));
     says(&relay, 20..40);
     relay.has_delivered(40, 0);
@@ -207,7 +207,7 @@ fn a_datagram_target_is_not_returned_to() {
     relay.stops();
 }
 
-/// A file that takes over while no collector is there.
+/// A file takes over while no collector is available.
 #[test]
 fn a_file_is_left_when_the_collector_is_back() {
     let [mut first, _] = pair();
@@ -226,7 +226,7 @@ fn a_file_is_left_when_the_collector_is_back() {
     relay.stops();
 }
 
-/// `(priority, host, port)`. Its hosts are 127.0.0.2 and 127.0.0.3 by their names.
+/// Answers for a service: `(priority, host, port)`. The host names resolve to 127.0.0.2 and 127.0.0.3.
 fn service(question: &Question, records: &[(u16, &str, u16)]) -> Reply {
     match (question.kind, question.name.as_str()) {
         (SRV, name) if name.starts_with('_') => {
@@ -265,7 +265,7 @@ fn srv_records_say_hosts_and_ports_in_order() {
     says(&relay, 20..40);
     second.frames(20);
     relay.has_delivered(40, 0);
-    // The better priority is returned to.
+    // The relay returns to the better priority.
     first.comes();
     eventually("it has returned", || (returns(&relay) == 1).then_some(()));
     says(&relay, 40..60);
@@ -290,7 +290,7 @@ fn a_service_that_moves_is_followed_by_host_and_by_port() {
     second.frames(20);
     names.says(move |question| service(question, &[(10, "a.test", other_port)]));
     other.frames(20);
-    // The SRV records stay, and one of their hosts is not answered for: no reason to leave it.
+    // The SRV records stay, but the query for one host fails: no reason to leave it.
     names.says(move |question| match question.kind {
         SRV => service(question, &[(10, "a.test", other_port), (20, "b.test", port)]),
         _ => Reply::Silence,
@@ -318,7 +318,7 @@ fn a_service_that_is_not_offered_is_waited_for() {
     relay.fails_because("cannot resolve _syslog._tcp.collector.test: the name does not exist");
     names.says(move |question| service(question, &[(0, "a.test", port)]));
     relay.has_delivered(20, 0);
-    // And while a connection stands it is no reason to leave it.
+    // While a connection is open, this answer is no reason to close it.
     names.says(|question| service(question, &[(0, ".", 0)]));
     names.is_asked(5);
     says(&relay, 20..40);
@@ -347,7 +347,7 @@ fn a_service_over_udp() {
     relay.stops();
 }
 
-/// The certificate is the host's that the SRV record names, unless `server-name` says otherwise.
+/// The certificate must have the host name from the SRV record, unless `server-name` says otherwise.
 #[test]
 fn a_service_over_tls_is_who_the_record_says() {
     let collector = Collector::tls(Framing::OctetCounting, false);
@@ -364,7 +364,7 @@ fn a_service_over_tls_is_who_the_record_says() {
     says(&relay, 0..20);
     relay.fails_because("TLS with b.test: ");
     assert_eq!(collector.count(), 0);
-    // Its certificate has this name.
+    // The certificate has this name.
     names.says(at(NAME));
     relay.has_delivered(20, 0);
     relay.stops();

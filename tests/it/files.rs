@@ -1,4 +1,4 @@
-//! A `file://` that cannot be written: one path, the disk, or all of it.
+//! A `file://` forward that cannot write: a single path, the disk, or everything.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ fn logs(template: &str) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward(&format!("file://{{dir}}/logs/{template}"))
 }
 
-/// A message of a host: the text is its own name.
+/// Sends a message with this host, and the host as its text.
 fn says(wire: &mut Wire, host: &str) {
     wire.send_counted(format!("<30>1 2026-11-20T22:27:31Z {host} web 1 - - {host}").as_bytes());
 }
@@ -32,7 +32,7 @@ fn times_said(relay: &Relay, text: &str) -> usize {
     relay.stderr().matches(text).count()
 }
 
-/// The relay as a user who is not root.
+/// The relay's command as a user who is not root.
 fn as_somebody(setup: &Setup) -> Command {
     let command = setup.command();
     if !nix::unistd::geteuid().is_root() {
@@ -45,7 +45,7 @@ fn as_somebody(setup: &Setup) -> Command {
     nobody
 }
 
-/// As on every ext4: a directory that belongs to root, and a host that calls itself so.
+/// As on every ext4: a directory of root (`lost+found`), and a host with that name.
 #[test]
 fn a_directory_that_is_not_ours_stops_nobody() {
     let setup = logs("{host}/{app}.log");
@@ -69,7 +69,7 @@ fn a_directory_that_is_not_ours_stops_nobody() {
     relay.stops();
 }
 
-/// More names than the process may have descriptors.
+/// More files than the process may have descriptors.
 #[test]
 fn more_files_than_descriptors_are_written_all_the_same() {
     let setup = logs("{host}.log");
@@ -104,7 +104,7 @@ fn a_full_disk_of_one_directory_stops_nobody() {
     relay.stops();
 }
 
-/// Nothing is given up for want of room, and nothing comes twice.
+/// A full disk causes neither loss nor duplicates.
 #[test]
 fn a_full_disk_of_all_is_waited_for() {
     let setup = logs("{host}/{app}.log");
@@ -126,7 +126,7 @@ fn a_full_disk_of_all_is_waited_for() {
     relay.stops();
 }
 
-/// A path of its own for all lines: its reader is waited for, which is said, and a relay that stops does not.
+/// A pipe as the fixed path for all lines: the relay waits for a reader and reports it. A stop does not wait.
 #[test]
 fn a_pipe_is_waited_for_and_told_of() {
     let setup = logs("pipe").top("grace = \"1s\"");
@@ -140,7 +140,7 @@ fn a_pipe_is_waited_for_and_told_of() {
     let reader = std::thread::spawn(move || fs::File::open(path).expect("a reader"));
     relay.has_delivered(1, 0);
     let pipe = reader.join().expect("it is opened");
-    // Nobody reads this any more, and it is more than a pipe holds.
+    // The pipe has no reader any more, and this is more than it holds.
     (0..4_000).for_each(|_| says(&mut wire, "n2"));
     relay.has_spooled(4_001);
     relay.stops();
@@ -164,8 +164,7 @@ fn a_file_of_the_others_that_cannot_be_written_is_waited_for() {
     relay.stops();
 }
 
-/// A reload changes the forward while its pipe is full: what the old one was about to write does not come behind what the new
-/// one writes.
+/// A reload changes the forward while its pipe is full: the old forward must not write its pending line after the new one's lines.
 #[test]
 fn a_reload_leaves_nobody_behind_who_writes() {
     let setup = |backoff: &str| {

@@ -1,5 +1,5 @@
-//! The Forward protocol: what Docker's `fluentd` driver, Fluentd, Fluent Bit and their libraries send, and what they are answered.
-//! `fluent_corpus` has all that was recorded of them.
+//! The Forward protocol: messages of Docker's `fluentd` driver, Fluentd, Fluent Bit and their libraries, and the relay's answers.
+//! `fluent_corpus` has all recordings.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 const COUNTED: &str = "framing = \"octet-counting\"";
-/// Small, and not to be had by refusing what matters less.
+/// A small spool that does not drop less severe lines early.
 const SMALL: &str = "max-size = \"1MiB\"\nwhen-full = \"drop-newest\"\nshed-from = \"off\"";
 
 fn listens() -> Setup {
@@ -30,12 +30,12 @@ fn to(collector: &Collector) -> Setup {
     listens().forward_with(&collector.url(), COUNTED)
 }
 
-/// A relay that takes it; nothing comes back out.
+/// A relay with a `fluent://` listener; its output is discarded.
 fn taker(keys: &str) -> Relay {
     Setup::new().listen_with("fluent://127.0.0.1:0", keys).forward("file:///dev/null").start()
 }
 
-// --- what arrives
+// --- arrival
 
 #[test]
 fn what_a_container_prints_arrives_byte_for_byte() {
@@ -58,7 +58,7 @@ fn what_a_container_prints_arrives_byte_for_byte() {
     relay.stops();
 }
 
-/// Labels and variables are texts; Fluent Bit and libraries send numbers and what is nested.
+/// Labels and variables are strings; Fluent Bit and libraries also send numbers and nested values.
 #[test]
 fn what_else_is_said_are_fields_with_their_types() {
     let [lines, typed] = std::array::from_fn(|_| Collector::tcp(Framing::OctetCounting));
@@ -99,13 +99,13 @@ fn what_else_is_said_are_fields_with_their_types() {
     for name in ["two lines", "retries", "ratio", "ok", "none", "nested"] {
         assert_eq!(rest[name], all[name], "{name}");
     }
-    // No container, and the tag is all that says who it is.
+    // Without a container, only the tag identifies the sender.
     assert_eq!((&*line.app, &*line.message), ("app.web", &b"hello"[..]));
     relay.stops();
 }
 
-/// The driver cuts at 16 KiB and says what belongs together. What is as long and was not cut is no piece, also where pieces of the
-/// syslog driver are joined.
+/// The driver splits lines at 16 KiB and marks the pieces. A line of that length without the marks is no piece, not even for a listener
+/// that joins the syslog driver's pieces.
 #[test]
 fn long_lines_are_whole() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -121,7 +121,7 @@ fn long_lines_are_whole() {
     let full = [b'x'; 16_384];
     let sent = [
         piece("a", "1", "false", "stdout", &full),
-        // Another stream speaks in between, and one line is just as long as a piece.
+        // A line of another stream in between, exactly as long as a piece.
         line("between", None),
         piece("b", "1", "false", "stderr", b"to stderr, "),
         piece("a", "2", "true", "stdout", b""),
@@ -130,7 +130,7 @@ fn long_lines_are_whole() {
         piece("c", "2", "false", "stdout", &full),
         piece("b", "2", "true", "stderr", b"whole"),
         piece("c", "3", "true", "stdout", &[b'x'; 7232]),
-        // The last line of a container that prints no LF: nothing follows.
+        // The last line of a container without LF: its last piece never comes.
         piece("d", "1", "false", "stdout", b"prompt$ "),
     ];
     sent.iter().for_each(|array| peer.sends(array));
@@ -148,7 +148,7 @@ fn shown_fields(line: &Line) -> String {
     line.params.keys().map(|(id, name)| format!("{id} {name} ")).collect()
 }
 
-/// Its container has gone on printing elsewhere: the relay that gets the rest cannot join it.
+/// The container's next piece goes to another relay, which cannot join it.
 #[test]
 fn a_line_that_a_stop_cuts_in_two_is_marked() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -168,7 +168,7 @@ fn a_line_that_a_stop_cuts_in_two_is_marked() {
     );
 }
 
-/// Over a socket that is a file, and over TLS.
+/// Over a unix socket, and over TLS.
 #[test]
 fn each_door_takes_and_answers_all_modes() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -186,7 +186,7 @@ fn each_door_takes_and_answers_all_modes() {
             packed("t", [record("d")], false, "3"),
             packed("t", [record("e"), record("f")], true, "4\n"),
         ];
-        // Heartbeats in between.
+        // With heartbeats in between.
         for (array, chunk) in said.iter().zip(["1", "2", "3", "4\n"]) {
             peer.sends(b"\xc0");
             assert!(peer.asks(array, chunk), "{door:?}");
@@ -198,13 +198,13 @@ fn each_door_takes_and_answers_all_modes() {
     relay.stops();
 }
 
-// --- answers
+// --- acknowledgements
 
-/// Nothing is dropped for a sender that waits, and no container stands still for longer than `max-wait`.
+/// Nothing is dropped for a sender that waits, and no container blocks for longer than `max-wait`.
 #[test]
 fn a_full_spool_makes_a_sender_wait_and_then_come_again() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
-    // Where a sender that cannot wait is refused what matters less.
+    // A sender that cannot wait would lose less severe lines here.
     let full = "max-size = \"1MiB\"\nwhen-full = \"drop-newest\"\nshed-from = \"50%\"\nmax-wait = \"300ms\"";
     let relay = to(&collector).spool(full).start();
     let array = |number: usize| line(format!("{number:01000}"), Some(&number.to_string()));
@@ -213,7 +213,7 @@ fn a_full_spool_makes_a_sender_wait_and_then_come_again() {
     assert!(held > 100, "{held}");
     assert_eq!(relay.refused("max-wait"), 1);
     relay.says("it had waited for an answer as long as `[spool] max-wait` allows");
-    // It comes again at once, as Docker's driver does, for as long as it takes.
+    // The sender retries at once, like Docker's driver, for as long as necessary.
     for _ in 0..2 {
         assert!(!FluentPeer::connects(relay.door()).asks(&array(held), &held.to_string()));
     }
@@ -228,7 +228,7 @@ fn a_full_spool_makes_a_sender_wait_and_then_come_again() {
     relay.stops();
 }
 
-/// Nobody who waits for no answer is ever held: what finds no room is dropped, and counted.
+/// A sender that does not request acknowledgements is never blocked: lines without room are dropped, and counted.
 #[test]
 fn a_full_spool_holds_no_sender_that_asks_for_no_answer() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
@@ -244,7 +244,7 @@ fn a_full_spool_holds_no_sender_that_asks_for_no_answer() {
     relay.stops();
 }
 
-/// An answer is a promise that outlives the relay.
+/// An acknowledged message survives a crash of the relay.
 #[test]
 fn what_is_answered_is_there_after_a_kill() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -264,7 +264,8 @@ fn what_is_answered_is_there_after_a_kill() {
     relay.stops();
 }
 
-/// Whose answer was lost sends again what is there. What only looks so is another message.
+/// A sender that missed an acknowledgement sends the chunk again, and the relay drops the duplicate. A message that only looks like a
+/// duplicate is kept.
 #[test]
 fn a_chunk_whose_answer_was_lost_is_not_taken_twice() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -277,20 +278,20 @@ fn a_chunk_whose_answer_was_lost_is_not_taken_twice() {
     };
     let mut peer = FluentPeer::connects(relay.door());
     takes(&mut peer, "lost", "1");
-    // It breaks before it has read the answer.
+    // The connection breaks before the sender has read the acknowledgement.
     peer.wire().breaks();
     relay.counts("listen_connections", 0);
     let mut peer = FluentPeer::connects(relay.door());
     assert!(peer.asks(&line("lost", Some("1")), "1"));
     assert_eq!(relay.metrics().sum("listen_repeated_total"), 1);
-    // On the same connection, and on one after an end in good order, it is a message like any other.
+    // On the same connection, and after a connection that was closed in good order, it is a new message.
     takes(&mut peer, "lost", "1");
     assert!(peer.hears("1"));
     peer.leaves();
     let mut peer = FluentPeer::connects(relay.door());
     takes(&mut peer, "lost", "1");
     assert!(peer.hears("1"));
-    // It is known once.
+    // The relay recognizes a chunk once.
     peer.wire().breaks();
     relay.counts("listen_connections", 0);
     let mut peer = FluentPeer::connects(relay.door());
@@ -305,7 +306,7 @@ fn a_chunk_whose_answer_was_lost_is_not_taken_twice() {
     relay.stops();
 }
 
-/// Its sender would send the whole array again and again.
+/// A rejection would make the sender repeat the whole array for ever.
 #[test]
 fn a_bad_entry_costs_only_itself() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -328,7 +329,7 @@ fn a_bad_entry_costs_only_itself() {
     relay.stops();
 }
 
-/// The good ones before a bad one are there, and their sender hears so before the connection ends.
+/// Messages before a malformed array are spooled, and acknowledged before the connection ends.
 #[test]
 fn what_is_before_a_bad_array_is_answered() {
     let relay = taker("");
@@ -342,9 +343,10 @@ fn what_is_before_a_bad_array_is_answered() {
     relay.stops();
 }
 
-// --- the end of a relay
+// --- stops
 
-/// What its kernel holds is read, though the disk is slow, and then the connection is reset: Docker's driver sends the next message again.
+/// The relay reads the kernel's buffers, even with a slow disk, and then resets the connection: Docker's driver sends the next message
+/// again.
 #[test]
 fn a_relay_that_stops_loses_nothing_of_a_sender_that_asks_for_no_answer() {
     const SENDERS: usize = 16;
@@ -366,12 +368,12 @@ fn a_relay_that_stops_loses_nothing_of_a_sender_that_asks_for_no_answer() {
     relay.signal(SIGCONT);
     assert_eq!(relay.ends().code(), Some(0));
     peers.iter_mut().for_each(FluentPeer::is_reset);
-    // There the next write fails by itself.
+    // On a unix socket the next write fails by itself.
     local.is_over();
     all_arrived_once(&[&collector], SENDERS * MESSAGES + 1);
 }
 
-/// A sender that waits for each answer, while its relay is stopped again and again: it comes again with what was not answered.
+/// A sender that waits for each acknowledgement, while its relay is restarted repeatedly: it sends unacknowledged messages again.
 #[test]
 fn a_relay_that_stops_answers_what_it_has_and_gets_the_rest_again() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -383,7 +385,7 @@ fn a_relay_that_stops_answers_what_it_has_and_gets_the_rest_again() {
     let sender = thread::spawn(move || {
         let mut peer = None;
         for number in 0..3000 {
-            // Chunks of Docker are unique.
+            // Chunk IDs of Docker are unique.
             let chunk = format!("chunk-{number}");
             let array = line(number.to_string(), Some(&chunk));
             eventually("an answer", || {
@@ -405,7 +407,7 @@ fn a_relay_that_stops_answers_what_it_has_and_gets_the_rest_again() {
     relay.stops();
 }
 
-/// Without an answer nothing is promised: it is the sender's to send it again.
+/// Without an acknowledgement the sender has to send the message again.
 #[test]
 fn what_is_read_and_not_in_the_spool_is_not_answered_at_a_stop() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
@@ -413,7 +415,7 @@ fn what_is_read_and_not_in_the_spool_is_not_answered_at_a_stop() {
     let mut peer = FluentPeer::connects(relay.door());
     let text = format!("{:01000}", 0);
     let mut talks = FluentPeer::connects(relay.door());
-    // It fills the spool, and counts its answers.
+    // Fills the spool, and counts the acknowledgements.
     let talker =
         thread::spawn(move || std::iter::from_fn(|| talks.asks(&line(&text, Some("c")), "c").then_some(())).count());
     eventually("it is full", || (relay.metrics().sum("spool_held") > 0).then_some(()));
@@ -425,7 +427,7 @@ fn what_is_read_and_not_in_the_spool_is_not_answered_at_a_stop() {
     assert_eq!(relay.ends().code(), Some(0));
 }
 
-// --- who may, and what of it
+// --- limits and rules
 
 #[test]
 fn strangers_at_the_wrong_port_are_told_apart() {
@@ -455,7 +457,7 @@ fn strangers_at_the_wrong_port_are_told_apart() {
     relay.stops();
 }
 
-/// Fluentd opens a connection each second and closes it without a byte; its older versions send nil.
+/// Fluentd opens a connection every second and closes it without a byte; its older versions send nil.
 #[test]
 fn heartbeats_are_no_errors() {
     let relay = taker("");
@@ -475,7 +477,7 @@ fn heartbeats_are_no_errors() {
     assert!(!stopped.contains("WARN listen: fluent") && !stopped.contains("refused"), "{stopped}");
 }
 
-/// A container may be silent for days; an array must end.
+/// A container may be silent for days, but an array must be completed in time.
 #[test]
 fn an_idle_connection_stays() {
     let relay = taker("frame-timeout = \"1ms\"");
@@ -514,7 +516,7 @@ fn who_may_come_can_change_while_it_runs() {
     reloads("allow = \"192.0.2.1\"", 1);
     FluentPeer::connects(relay.door()).is_over();
     assert_eq!(relay.refused("allow"), 1);
-    // Connections that stand keep what they had.
+    // Open connections keep the old settings.
     assert!(stays.asks(&line([b'y'; 2000], Some("c")), "c"));
     reloads("max-frame = \"2KiB\"", 2);
     let mut other = FluentPeer::connects(relay.door());
@@ -525,7 +527,7 @@ fn who_may_come_can_change_while_it_runs() {
     relay.stops();
 }
 
-/// A container is the same one whichever driver it uses.
+/// A container is the same container with every driver.
 #[test]
 fn rules_and_limits_go_by_the_container() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -543,7 +545,7 @@ fn rules_and_limits_go_by_the_container() {
     (0..3).for_each(|_| wire.says(&Docker::new(Format::Rfc5424Micro, "noisy"), b"x"));
     relay.counts("listen_received_total", 6);
     assert_eq!(relay.metrics().with("spool_dropped_total", "rule"), 6);
-    // A burst of one container takes nothing from another.
+    // A burst of one container does not affect another.
     (0..50).for_each(|_| peer.sends(&of("web", "x")));
     peer.sends(&of("api", "y"));
     relay.counts("listen_received_total", 57);
@@ -558,7 +560,7 @@ fn lines_of(collector: &Collector) -> Vec<Line> {
     collector.frames(0).iter().map(|frame| Line::read(frame)).collect()
 }
 
-/// When the spool is nearly full what containers print on stdout makes room for what they print on stderr.
+/// In a nearly full spool, containers' stdout makes room for their stderr.
 #[test]
 fn what_matters_less_is_refused_first() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
@@ -596,9 +598,9 @@ fn where_it_came_in_and_for_whom_a_proxy_speaks_is_said() {
     relay.stops();
 }
 
-// --- strangers
+// --- bad input
 
-/// Each costs a connection, is counted by its reason, and said once.
+/// Bad input costs its connection, is counted by reason, and is logged once.
 #[test]
 fn bad_input_ends_its_connection_and_costs_nothing() {
     /// KiB.
@@ -637,7 +639,7 @@ fn bad_input_ends_its_connection_and_costs_nothing() {
     let more = relay.process().kib("VmHWM") - before;
     assert!(more < MOST, "{more} KiB");
     assert_eq!(relay.metrics().sum("listen_received_total"), 0);
-    // What ends in the middle is dropped with its connection, and text in any bytes is taken.
+    // An incomplete message is dropped with its connection. Text may have any bytes.
     let half = line("half", None);
     let mut peer = FluentPeer::connects(relay.door());
     peer.sends(&half[..half.len() - 1]);
@@ -653,7 +655,7 @@ fn bad_input_ends_its_connection_and_costs_nothing() {
     relay.stops();
 }
 
-/// What is too large says which setting to change.
+/// The error names the setting to change.
 #[test]
 fn an_array_beyond_the_limits_is_refused_with_a_word() {
     let relay = taker("");
@@ -673,7 +675,7 @@ fn an_array_beyond_the_limits_is_refused_with_a_word() {
     relay.stops();
 }
 
-/// Half of it: all of them come from one address.
+/// The limit is half of `max-unfinished`, because all senders have the same address.
 #[test]
 fn arrays_take_so_much_memory_in_all() {
     let relay = taker("max-unfinished = \"4MiB\"");
@@ -697,7 +699,7 @@ fn arrays_take_so_much_memory_in_all() {
     relay.stops();
 }
 
-/// It is not read any further, nobody else is held up by it, and a stopping relay does not wait for it.
+/// The relay stops reading from the sender, other senders are not affected, and a stop does not wait for it.
 #[test]
 fn a_sender_that_does_not_read_its_answers() {
     let relay = taker("");
@@ -721,7 +723,7 @@ fn a_sender_that_does_not_read_its_answers() {
 
 // --- other senders
 
-/// The library for Python, with whole seconds and with nanoseconds, over TCP and a unix socket; the relay is restarted in between.
+/// The Python library, with whole seconds and with nanoseconds, over TCP and a unix socket; the relay is restarted in between.
 #[test]
 fn fluent_logger_for_python() {
     const SCRIPT: &str = r#"

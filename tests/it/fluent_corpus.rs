@@ -1,5 +1,5 @@
-//! All that was recorded of Docker's `fluentd` driver and of Fluent Bit's `forward` output, through a relay that runs: each line and
-//! field as `index.tsv` says, on the way out as RFC 5424 and as JSON, and the same behind a second relay.
+//! All recordings of Docker's `fluentd` driver and of Fluent Bit's `forward` output, through a running relay. Each line and each field must
+//! match `index.tsv`, in the RFC 5424 and the JSON output, and also after a second relay.
 
 use std::collections::BTreeMap;
 
@@ -11,30 +11,30 @@ use crate::support::drivers::{Recording, Sent, recordings};
 use crate::support::{Collector, Door, FluentPeer, Framing, Line, Setup, eventually};
 
 const COUNTED: &str = "framing = \"octet-counting\"";
-/// Bytes of the fields of one message; a value that is larger by itself is left out.
+/// Maximum size of a message's fields in bytes; a single value that is larger is omitted.
 const MAX_FIELDS: usize = 16_384;
 
 type Params = BTreeMap<(String, String), Vec<u8>>;
 
-/// A message as it has to arrive: the row of its first piece, and its whole text.
+/// A message as it must arrive: the row of its first piece, and the whole text.
 struct Expected<'a> {
     sent: &'a Sent,
     text: Vec<u8>,
-    /// It says that it is a piece.
+    /// The record is marked as a piece.
     is_piece: bool,
 }
 
 fn all() -> Vec<Recording> {
     let mut all = recordings("fluentd-", 50);
     all.extend(recordings("fluentbit-forward-", 13));
-    // The handshake of a shared key, which no listener of ours has.
+    // Skip the handshake with a shared key, because these listeners have no key.
     for recording in &mut all {
         recording.messages.retain(|sent| sent.of("framing") != "PING");
     }
     all
 }
 
-/// Each array once: several rows may be entries of one.
+/// Each array once, although several rows may be entries of one array.
 fn arrays(recording: &Recording) -> Vec<&Sent> {
     let mut arrays: Vec<&Sent> = Vec::new();
     for sent in &recording.messages {
@@ -54,7 +54,7 @@ fn text(sent: &Sent) -> Vec<u8> {
     text
 }
 
-/// Pieces are joined as long as nobody waits for an answer to each of them; one that is announced and does not come ends its message.
+/// Pieces are joined, unless the sender requests an acknowledgement of each piece. A message ends at an announced piece that does not come.
 fn expected(recording: &Recording) -> Vec<Expected<'_>> {
     let mut done = Vec::new();
     let mut waiting: Vec<(String, Expected<'_>)> = Vec::new();
@@ -85,18 +85,18 @@ fn expected(recording: &Recording) -> Vec<Expected<'_>> {
 }
 
 impl Expected<'_> {
-    /// `None` where the index says `-`.
+    /// `None` if the index has `-`.
     fn column(&self, name: &str) -> Option<Vec<u8>> {
         Some(self.sent.expected(name)).filter(|_| self.sent.of(name) != "-")
     }
 
-    /// All that is left when the message, the container and the stream are taken out; and how many are too large.
+    /// All fields except the message, the container and the stream; and the number of values that are too large.
     fn fields(&self) -> (Map<String, Value>, usize) {
         let mut fields: Map<String, Value> = self.sent.extra().into_iter().collect();
         let all = fields.len();
         fields.retain(|_, value| value.as_str().is_none_or(|text| text.len() <= MAX_FIELDS));
         let left_out = all - fields.len();
-        // Of the streams that containers have; what a label made of it is a field.
+        // The value is a container's stream; a label's value for it is a field.
         if let Some(source) = self.column("exp_source").filter(|source| !is_stream(source)) {
             fields.insert("source".to_owned(), String::from_utf8(source).expect("UTF-8").into());
         }
@@ -133,7 +133,7 @@ impl Expected<'_> {
         self.is_time(&line.stamp, nanoseconds);
     }
 
-    /// Seconds, and nine digits where the sender told as many.
+    /// Compares seconds, and nanoseconds if the sender sent all nine digits.
     #[track_caller]
     fn is_time(&self, stamp: &str, nanoseconds: u32) {
         let stamp = chrono::DateTime::parse_from_rfc3339(stamp).expect("a stamp");
@@ -165,7 +165,7 @@ impl Expected<'_> {
     }
 }
 
-/// A label may be called so; the index says nothing of it.
+/// A label may have this name; the index does not record it.
 fn forget_partial(fields: &mut Map<String, Value>, is_piece: bool) {
     if !is_piece {
         fields.remove("partial_message");
@@ -177,7 +177,7 @@ fn is_stream(source: &[u8]) -> bool {
     [&b"stdout"[..], b"stderr"].contains(&source)
 }
 
-/// What the two elements of a line say.
+/// The fields in the two structured data elements of a line.
 fn fields_of(line: &Line) -> Map<String, Value> {
     let mut fields = Map::new();
     for ((id, name), value) in &line.params {
@@ -195,7 +195,7 @@ fn fields_of(line: &Line) -> Map<String, Value> {
     fields
 }
 
-/// All that a line says but for the relays that it went through.
+/// A line without the relays that it passed through.
 fn without_hop(mut line: Line) -> (u8, [String; 5], Params, Vec<u8>) {
     line.params.remove(&("logferry@32473".to_owned(), "hop".to_owned()));
     (line.pri, [line.stamp, line.host, line.app, line.proc_id, line.msg_id], line.params, line.message)
@@ -204,8 +204,8 @@ fn without_hop(mut line: Line) -> (u8, [String; 5], Params, Vec<u8>) {
 /// Keys of an entry that Docker's driver does not write.
 const MORE: [&str; 8] = ["host", "image_name", "facility", "severity", "app_name", "proc_id", "msg_id", "peer"];
 
-/// What went out by the Forward protocol and was read again says what the line says: as far as Docker's driver has words for it, and more
-/// in other fields.
+/// A line that went out by the Forward protocol and was read again equals the original line: as far as possible in the keys of Docker's
+/// driver, otherwise in additional fields.
 #[track_caller]
 fn came_back(found: &Line, line: &Line) {
     let instant = |line: &Line| chrono::DateTime::parse_from_rfc3339(&line.stamp).expect("a stamp");
@@ -224,7 +224,7 @@ fn came_back(found: &Line, line: &Line) {
     };
     assert_eq!(not_fields(found), not_fields(line));
     let (mut fields, expected) = (fields_of(found), fields_of(line));
-    // What a label has overwritten is there as it is, and the label beside it.
+    // Values that a label has overwritten are unchanged, and the label is a separate field.
     for name in ["container_name", "container_id", "source", "log"].map(str::to_owned).iter().chain(expected.keys()) {
         if let Some(value) = fields.remove(&format!("{name}_")) {
             fields.insert(name.clone(), value);
@@ -234,7 +234,7 @@ fn came_back(found: &Line, line: &Line) {
     assert_eq!(fields, expected, "{found:?}");
 }
 
-/// One connection after the other, each array in a write of its own.
+/// Sends the recordings one connection at a time, with one write per array.
 fn says_all(door: &Door, recordings: &[Recording], arrived: impl Fn() -> usize) {
     let mut due = arrived();
     for recording in recordings {
@@ -263,7 +263,7 @@ fn all_that_was_recorded_arrives_as_it_was_said() {
         .forward_with(&json.url(), &format!("name = \"json\"\nformat = \"json\"\n{COUNTED}"))
         .forward_with(&format!("relp://127.0.0.1:{}", behind_relp.door().port()), "name = \"relp\"")
         .forward_with(&format!("tcp://127.0.0.1:{}", behind_tcp.door().port()), &format!("name = \"tcp\"\n{COUNTED}"))
-        // So that pieces of a message, which are lines of their own here, are in chunks of their own.
+        // A batch per line, so that pieces of a message, which are separate lines here, are in separate chunks.
         .forward_with(
             &format!("fluent://127.0.0.1:{}", behind_fluent.door().port()),
             "name = \"fluent\"\nbatch = \"4KiB\"",
