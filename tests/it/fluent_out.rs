@@ -1,4 +1,4 @@
-//! Lines that go out by the Forward protocol: what they are there, and what becomes of them when a receiver does not answer.
+//! The Forward protocol as an output: entries and chunks, and retries when a receiver does not acknowledge.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -86,7 +86,7 @@ fn lines_are_what_docker_s_driver_would_send() {
             ])
         )]
     );
-    // Nothing is delivered before its answer, and answers come in any order.
+    // A chunk counts as delivered only after its acknowledgement. Acknowledgements may come in any order.
     assert_eq!(relay.metrics().sum("forward_delivered_total"), 0);
     peer.acknowledges(second);
     peer.acknowledges(first);
@@ -94,7 +94,7 @@ fn lines_are_what_docker_s_driver_would_send() {
     relay.stops();
 }
 
-/// Whatever has come since.
+/// Unacknowledged chunks are sent again unchanged, although new lines have come.
 #[test]
 fn what_has_no_answer_comes_again_under_its_name() {
     let receiver = FluentReceiver::new();
@@ -106,7 +106,7 @@ fn what_has_no_answer_comes_again_under_its_name() {
     while heard < 20 {
         let chunk = peer.hears();
         heard += chunk.entries.len();
-        // Of a busy sender the window may be full.
+        // Acknowledge the oldest chunk, because the window may be full.
         if chunks.len() >= 2 {
             let first = chunks.remove(0);
             peer.acknowledges(&first);
@@ -143,7 +143,7 @@ fn a_receiver_that_never_answers_is_left() {
     relay.stops();
 }
 
-/// No more than the window comes twice, and nothing is lost.
+/// At most a window of lines is duplicated, and none is lost.
 #[test]
 fn a_relay_that_is_killed_goes_on_where_it_was() {
     let receiver = FluentReceiver::new();
@@ -153,7 +153,7 @@ fn a_relay_that_is_killed_goes_on_where_it_was() {
     relay.has_spooled(2000);
     let mut peer = receiver.accepts();
     let mut numbers = peer.takes(500);
-    // Some are on their way, and have no answer.
+    // Some chunks are in flight without an acknowledgement.
     let unanswered = peer.hears().numbers();
     let delivered = relay.metrics().sum("forward_delivered_total");
     relay.kill();
@@ -169,7 +169,7 @@ fn a_relay_that_is_killed_goes_on_where_it_was() {
         numbers.extend(chunk.numbers());
         peer.acknowledges(&chunk);
     }
-    // The cursor on the disk may be a second old.
+    // The cursor on disk may lag by a second.
     assert!(
         numbers.len() - 2000 <= before,
         "{} came twice of {before}; {delivered} were delivered",
@@ -182,7 +182,7 @@ fn a_relay_that_is_killed_goes_on_where_it_was() {
     relay.stops();
 }
 
-/// A receiver that is killed again and again, behind which each line arrives.
+/// A receiver that is killed repeatedly: each line arrives at the collector behind it.
 #[test]
 fn a_receiver_that_is_killed_costs_nothing() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -209,7 +209,7 @@ fn a_receiver_that_is_killed_costs_nothing() {
     relay.stops();
 }
 
-/// The others arrive, and it is a dead letter.
+/// The other lines arrive, and that line is a dead letter.
 #[test]
 fn a_line_that_ends_each_connection_is_given_up() {
     let receiver = FluentReceiver::new();
@@ -242,12 +242,12 @@ fn a_line_that_ends_each_connection_is_given_up() {
     relay.stops();
 }
 
-// --- who is let in
+// --- authentication
 
 const KEY: &str = "hunter2";
 const PASSWORD: &str = "s3:cret";
 
-/// What a relay is asked for, and has.
+/// Files with the shared key, users, and a password, and a wrong key.
 struct Keys(TempDir);
 
 impl Keys {
@@ -300,7 +300,7 @@ fn it_shows_a_key_and_a_user() {
     receiver.stops();
 }
 
-/// It is said, costs nothing, and a file that is mended counts at once.
+/// A wrong key is reported and costs no line; the corrected file is used at once.
 #[test]
 fn a_wrong_key_is_said() {
     let (keys, collector) = (Keys::new(), Collector::tcp(Framing::OctetCounting));
@@ -325,7 +325,7 @@ fn a_wrong_key_is_said() {
     receiver.stops();
 }
 
-/// Who does not know the key gets nothing.
+/// A receiver without the key gets no lines.
 #[test]
 fn the_receiver_has_to_know_the_key_too() {
     let (keys, receiver) = (Keys::new(), FluentReceiver::new());
@@ -355,9 +355,9 @@ fn the_receiver_has_to_know_the_key_too() {
     relay.stops();
 }
 
-// --- somebody else's reader
+// --- an independent reader
 
-/// Takes chunks as Fluentd does, and prints tag, seconds, nanoseconds and record of each entry.
+/// Accepts chunks as Fluentd does, and prints tag, seconds, nanoseconds and record of each entry.
 const READER: &str = r#"
 import json, socket, struct, msgpack
 listener = socket.create_server(("127.0.0.1", 0))
@@ -404,7 +404,7 @@ fn another_reader_of_msgpack_reads_it() {
     relay.stops();
 }
 
-/// What a person finds out before any line is sent.
+/// `check --connect` finds problems before any line is sent.
 #[test]
 fn check_connect_greets() {
     let keys = Keys::new();

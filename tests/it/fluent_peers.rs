@@ -1,4 +1,4 @@
-//! The Forward protocol: what its senders and a listener ask of each other before they send.
+//! The Forward protocol: heartbeats, and the handshake between sender and listener.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ fn address(relay: &Relay) -> SocketAddr {
 
 // --- heartbeats by UDP
 
-/// Whom a sender's heartbeats go to.
+/// A socket that sends heartbeats to the relay's port.
 fn asker(from: &str, relay: &Relay) -> UdpSocket {
     let socket = UdpSocket::bind(from).expect("a socket");
     socket.connect(address(relay)).expect("an address");
@@ -37,7 +37,7 @@ fn answer(socket: &UdpSocket) -> Option<Vec<u8>> {
     socket.recv(&mut bytes).ok().map(|len| bytes[..len].to_vec())
 }
 
-/// Asks until it is answered, as Fluentd does: by then all that was asked before has been looked at.
+/// Sends heartbeats until one is answered, as Fluentd does. By then the relay has handled all earlier datagrams.
 fn is_answered(relay: &Relay) {
     let socket = asker("127.0.0.1:0", relay);
     let answered = eventually("a heartbeat's answer", || {
@@ -47,19 +47,19 @@ fn is_answered(relay: &Relay) {
     assert_eq!(answered, b"\0");
 }
 
-/// Fluentd sends a byte each second, with `heartbeat_type udp`, and takes who does not answer for dead.
+/// With `heartbeat_type udp`, Fluentd sends a byte every second, and considers a silent receiver dead.
 #[test]
 fn heartbeats_by_udp_are_answered() {
     let relay = taker("");
     is_answered(&relay);
     let socket = asker("127.0.0.1:0", &relay);
-    // As long as what was asked, or nothing.
+    // Only a datagram of one byte is answered, so an answer is never longer than the request.
     for bytes in [&b""[..], b"ab", &[0; 1400], b"x", b"abc"] {
         socket.send(bytes).expect("a datagram");
     }
     is_answered(&relay);
     assert_eq!((answer(&socket), answer(&socket)), (Some(b"\0".to_vec()), None));
-    // Two receivers that took each other for senders would never stop.
+    // A datagram from the listener's own port number gets no answer: two receivers could answer each other for ever.
     let other = asker(&format!("127.0.0.2:{}", address(&relay).port()), &relay);
     other.send(b"\0").expect("a datagram");
     is_answered(&relay);
@@ -67,7 +67,7 @@ fn heartbeats_by_udp_are_answered() {
     relay.stops();
 }
 
-/// So many are answered in a second, and the others afterwards.
+/// The number of answers per second is limited; later heartbeats are answered again.
 #[test]
 fn many_heartbeats_stop_no_later_ones() {
     let relay = taker("");
@@ -91,7 +91,7 @@ fn heartbeats_of_strangers_are_not_answered() {
     relay.stops();
 }
 
-/// The port of UDP is the listener's for as long as it speaks the Forward protocol.
+/// The listener holds the UDP port only while its protocol is Forward.
 #[test]
 fn heartbeats_end_with_the_protocol() {
     let at = SocketAddr::new(LOCAL, Held::new(true, &[LOCAL]).port());
@@ -108,10 +108,10 @@ fn heartbeats_end_with_the_protocol() {
     relay.stops();
 }
 
-/// The rest of the listener needs no port of UDP.
+/// Without the UDP port the listener works, except for heartbeats.
 #[test]
 fn a_listener_works_without_heartbeats() {
-    // An address of our own, so that nobody else takes the port for TCP once it is known.
+    // A separate loopback address, so that no other test takes the TCP port of that number.
     let taken = UdpSocket::bind("127.16.2.2:0").expect("a socket");
     let at = taken.local_addr().expect("bound");
     let relay = Setup::new().listen(&format!("fluent://{at}")).forward("file:///dev/null").start();
@@ -127,7 +127,7 @@ fn a_listener_works_without_heartbeats() {
 const KEY: &str = "hunter2 with blanks";
 const MISMATCH: &str = "shared_key mismatch";
 
-/// Files with what senders have to know.
+/// Files with a shared key and users.
 struct Keys {
     dir: TempDir,
 }
@@ -146,13 +146,13 @@ impl Keys {
         self.dir.path().join(name)
     }
 
-    /// As an editor does it, and Kubernetes: the new file takes the place of the old one.
+    /// Replaces a file atomically, as editors and Kubernetes do.
     fn writes(&self, name: &str, text: &str) {
         fs::write(self.path("new"), format!("{text}\n")).expect("written");
         fs::rename(self.path("new"), self.path(name)).expect("renamed");
     }
 
-    /// What a listener's section says.
+    /// The config keys of a listener.
     fn section(&self) -> String {
         let users = self.path("users");
         let users = if users.exists() { format!("users-file = \"{}\"\n", users.display()) } else { String::new() };
@@ -160,7 +160,7 @@ impl Keys {
     }
 }
 
-/// By TCP and by TLS; and one listener asks for nothing.
+/// By TCP and by TLS; one listener requires no key.
 #[test]
 fn who_has_the_key_may_send() {
     let users = Keys::new(Some("bob:b\nalice:s3:cret"));
@@ -190,7 +190,7 @@ fn who_has_the_key_may_send() {
     relay.stops();
 }
 
-/// Each hears why, nothing that it says counts, and the operator is told what to do.
+/// Each sender gets the reason, none of its messages counts, and the log has advice for the operator.
 #[test]
 fn who_has_it_not_may_not() {
     let keys = Keys::new(Some("alice:s3:cret"));
@@ -209,7 +209,7 @@ fn who_has_it_not_may_not() {
     }
     relay.says("its shared key is another one than `shared-key` of this listener; let both have the same one");
     relay.says("its user and password are not in `users-file`; write them there");
-    // Docker's driver, which knows no keys.
+    // Docker's driver does not support keys.
     let mut peer = FluentPeer::connects(relay.door());
     peer.hears_hello();
     peer.sends(&line("x", None));
@@ -226,7 +226,7 @@ fn who_has_it_not_may_not() {
     assert!(!said.contains("hunter2") && !said.contains("s3:cret"), "{said}");
 }
 
-/// Fluentd looks each second whether somebody listens, and says nothing. Whoever stays has to say who it is.
+/// Fluentd checks every second whether the port is open, and sends nothing. A connection that stays open must complete the handshake.
 #[test]
 fn a_handshake_does_not_last_for_ever() {
     let keys = Keys::new(None);
@@ -246,7 +246,7 @@ fn a_handshake_does_not_last_for_ever() {
     let relay = taker(&(keys.section() + "handshake-timeout = \"100ms\"\n"));
     let mut peer = FluentPeer::connects(relay.door());
     peer.hears_hello();
-    // A part of a PING, and then nothing.
+    // An incomplete PING, and then silence.
     peer.sends(&Value::Array(vec!["PING".into(); 6]).bytes()[..9]);
     peer.is_over();
     assert_eq!(relay.metrics().sum("listen_handshake_failures_total"), 1);
@@ -254,7 +254,7 @@ fn a_handshake_does_not_last_for_ever() {
     relay.stops();
 }
 
-/// Connections that stand do not notice.
+/// Open connections are not affected.
 #[test]
 fn a_key_can_be_renewed_while_it_runs() {
     let keys = Keys::new(None);
@@ -266,7 +266,7 @@ fn a_key_can_be_renewed_while_it_runs() {
     assert_eq!(FluentPeer::connects(relay.door()).shakes_hands(KEY, None), Err(MISMATCH.to_owned()));
     assert!(before.asks(&line("a", Some("1")), "1"));
     relay.has_delivered(1, 0);
-    // An empty file is no key: the old one stays.
+    // An empty file is no valid key: the relay keeps the old key.
     keys.writes("key", "");
     relay.signal(SIGHUP);
     relay.says("there is no secret in it");

@@ -1,4 +1,4 @@
-//! Where messages end: what other senders than Docker put between them, what they count wrongly, and what containers cannot forge.
+//! Message boundaries: delimiters of senders other than Docker, wrong octet counts, and forgery by containers.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -22,7 +22,7 @@ fn relay(keys: &str) -> (Relay, Collector) {
     (setup.forward_with(&collector.url(), "framing = \"octet-counting\"").start(), collector)
 }
 
-/// The messages at the collector, which must be these: those of one sender in their order.
+/// Fails unless the collector has exactly these messages; messages of one sender keep their order.
 #[track_caller]
 fn are(collector: &Collector, expected: &[&str]) {
     let lines = collector.lines(expected.len());
@@ -30,7 +30,7 @@ fn are(collector: &Collector, expected: &[&str]) {
     assert_eq!(found, expected);
 }
 
-/// What some sender writes into a stream, the messages in it with what ends each one, and what it says in one datagram.
+/// A stream of some sender, its messages with their framings, and the text of the same bytes as one datagram.
 type Example = (&'static [u8], &'static [(&'static str, &'static str)], &'static str);
 
 const EXAMPLES: [Example; 11] = [
@@ -73,7 +73,7 @@ const EXAMPLES: [Example; 11] = [
     (b"\0\n<14>no frame of NULs\n\0", &[("no frame of NULs", "newline")], "\0\n<14>no frame of NULs"),
 ];
 
-/// Each stream by a connection of its own, which stays open, and by a unix socket; the messages are there while it is.
+/// Each stream by a separate connection and by a unix socket; both stay open, and the messages arrive before they close.
 #[test]
 fn messages_end_where_their_senders_end_them() {
     let (relay, collector) = relay("");
@@ -88,7 +88,7 @@ fn messages_end_where_their_senders_end_them() {
             are(&collector, &expected);
         }
     }
-    // A datagram is a message, whatever its sender puts behind it.
+    // A datagram is one message, although senders append delimiters.
     let mut datagrams = relay.doors()[2].connect();
     for datagram in [&b"<14>by datagram\0"[..], b"<14>and another\n\0\0", b"\0\0", b"\xef\xbb\xbf<14>behind a mark"] {
         datagrams.send(datagram);
@@ -101,7 +101,7 @@ fn messages_end_where_their_senders_end_them() {
     relay.stops();
 }
 
-/// The same wherever a stream is cut, and in `explain`; a datagram is one message, whatever is in it.
+/// The same messages, wherever the stream is divided into reads; a datagram is always one message.
 #[test]
 fn messages_end_there_wherever_the_stream_is_cut() {
     let (relay, collector) = relay("");
@@ -131,7 +131,7 @@ fn messages_end_there_wherever_the_stream_is_cut() {
     relay.stops();
 }
 
-/// `explain` finds the same messages, and says what ends each.
+/// `explain` finds the same messages, and shows the framing of each.
 #[test]
 fn explain_says_where_messages_end() {
     let explained = |keys: &str, stream: &[u8]| {
@@ -150,7 +150,7 @@ fn explain_says_where_messages_end() {
             messages.iter().map(|(message, framing)| ((*message).to_owned(), (*framing).to_owned(), false)).collect();
         assert_eq!(explained("", stream), messages, "{}", stream.escape_ascii());
     }
-    // Nothing inside a message that is too long is one.
+    // The text inside a message that is too long never becomes a message.
     let long = format!("<13>{}\n9 <13>forged\n<13>forged", "x".repeat(600));
     let whole = ("next".to_owned(), "newline".to_owned(), false);
     let counted = format!("{} {long}<13>next\n", long.len());
@@ -159,12 +159,12 @@ fn explain_says_where_messages_end() {
     let line = format!("<13>{} 9 <13>forged\n<13>next\n", "x".repeat(600));
     let cut = ("x".repeat(476), "newline".to_owned(), true);
     assert_eq!(explained("max-frame = \"480B\"", line.as_bytes()), [cut, whole]);
-    // Where only Docker sends, a NUL ends nothing.
+    // On a listener with `from = "docker"`, a NUL is no delimiter.
     let forged = ("one\0<14>two\0".to_owned(), "newline".to_owned(), false);
     assert_eq!(explained("from = \"docker\"", b"<14>one\0<14>two\0\n"), [forged]);
 }
 
-/// What a container prints is text, whatever is in it, whatever its tag is and however many messages are before it.
+/// A container's output is text, with any content, any tag format and after any number of messages.
 #[test]
 fn a_container_forges_nothing_with_nul() {
     let (relay, collector) = relay("");
@@ -179,7 +179,7 @@ fn a_container_forges_nothing_with_nul() {
         collector.lines(said + 2).iter().skip(said).for_each(|line| container.said(forged, line));
         said += 2;
     }
-    // A tag that names no container: nothing is known of it but its form.
+    // A tag that names no container: only its format shows that it is Docker's.
     let mut wire = relay.door().connect();
     let bare = container.says(forged);
     let bare =
@@ -191,7 +191,7 @@ fn a_container_forges_nothing_with_nul() {
     relay.stops();
 }
 
-/// What is thrown away behind a message that was cut is counted, and the message behind it is whole.
+/// The bytes that are discarded after a truncated message are counted, and the next message is complete.
 #[test]
 fn what_is_skipped_is_counted_and_said() {
     let (relay, collector) = relay("frame-timeout = \"100ms\"\nmax-frame = \"480B\"");
@@ -217,7 +217,7 @@ fn what_is_skipped_is_counted_and_said() {
     relay.stops();
 }
 
-/// What came to the wrong port is refused with its name, and nothing of it is spooled.
+/// Another protocol on this port is rejected by name, and nothing of it is spooled.
 #[test]
 fn another_protocol_is_refused_by_its_name() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -247,7 +247,7 @@ fn another_protocol_is_refused_by_its_name() {
     ] {
         let before = relay.metrics().with("listen_refused_total", name);
         let mut wire = relay.doors()[door].connect();
-        // The rest of it may come when it is refused already.
+        // The relay may reject the connection before the rest has arrived.
         wire.send(first);
         wire.is_closed();
         eventually(name, || (relay.metrics().with("listen_refused_total", name) == before + 1).then_some(()));
@@ -255,7 +255,7 @@ fn another_protocol_is_refused_by_its_name() {
         let last = status(&relay)["listeners"][door]["last_refused"].clone();
         assert_eq!((&last["reason"], &last["address"]), (&name.into(), &"127.0.0.1".into()), "{last}");
     }
-    // JSON may be meant: it is carried, and the advice comes once.
+    // JSON may be intended: it is accepted, and the log gives advice once.
     for _ in 0..2 {
         relay.door().connect().send(b"{\"version\":\"1.1\"}\n");
     }
@@ -266,7 +266,7 @@ fn another_protocol_is_refused_by_its_name() {
     relay.stops();
 }
 
-/// Python's own handler, over TCP: each message is there although its connection stays open and says nothing more.
+/// Python's own handler, over TCP: each message arrives although the connection stays open and silent.
 #[test]
 fn python_s_handler_by_tcp() {
     let Some(python) = installed("python3", "python3") else { return };

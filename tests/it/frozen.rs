@@ -1,5 +1,5 @@
-//! The disk hangs for a while, as for a snapshot of its volume: nothing that was begun comes back. What needs no disk goes on,
-//! nobody waits longer than was said, and it is told.
+//! The disk hangs for a while, as during a snapshot of its volume: started calls do not return. Work without the disk continues, no sender
+//! waits longer than configured, and the relay reports it.
 
 use std::fs;
 use std::thread;
@@ -13,9 +13,9 @@ use crate::support::{
     Collector, Docker, Format, Framing, Relay, RelpPeer, Setup, eventually, installed, relp, says_at_length,
 };
 
-/// What the relay's memory, and the kernel's, may hold of a stream before somebody waits for the disk; and some more.
+/// More than the relay's and the kernel's buffers hold of a stream before the sender blocks.
 const MORE_THAN_FITS: usize = 24 << 20;
-/// Bytes of each of its messages.
+/// Bytes per message.
 const LOUD: usize = 16_000;
 
 fn setup(collector: &Collector) -> Setup {
@@ -47,16 +47,16 @@ fn a_disk_that_hangs_holds_nobody_up() {
     says_at_length(&relay, 0..500, 1000);
     relay.has_spooled(500);
     let frozen = device.freeze();
-    // What is in memory goes on, and what the collector says to it is heard.
+    // Lines in memory are still delivered, and the collector's acknowledgements are processed.
     collector.comes();
     collector.frames(500);
     relay.counts_up_to("forward_delivered_total", 500);
-    // A sender that can be made to wait does.
+    // A sender that waits for acknowledgements is blocked.
     let mut peer = RelpPeer::opened(&relay.doors()[1]);
     for n in 500..600 {
         peer.sends(&relp::frame(n - 498, "syslog", format!("<14>1 - - - - - - {n:01000}").as_bytes()));
     }
-    // One that cannot is held for a moment; what the disk does not take then is dropped and counted.
+    // A sender without acknowledgements is blocked for a moment; then its lines are dropped and counted.
     let door = relay.door().clone();
     let sender = thread::spawn(move || {
         let (mut wire, container) = (door.connect(), Docker::new(Format::Rfc5424Micro, "loud"));
@@ -73,7 +73,7 @@ fn a_disk_that_hangs_holds_nobody_up() {
     relay.says("the writer has stalled");
     assert_eq!(ready(&relay).0, 503, "it hangs to this day");
     drop(frozen);
-    // What was held is spooled now, and answered.
+    // The held lines are spooled now, and acknowledged.
     assert!(peer.frames(100).iter().all(RelpFrame::is_ok));
     eventually("it is ready again", || (ready(&relay).0 == 200).then_some(()));
     sender.join().expect("it has said all");
@@ -92,7 +92,7 @@ fn a_disk_that_hangs_holds_nobody_up() {
     relay.stops();
 }
 
-/// The kernel ends no process that hangs in a call to it; but the relay has let go of everything by then.
+/// A process cannot end during a hanging system call, but by then the relay has released everything else.
 #[test]
 fn a_disk_that_hangs_keeps_no_relay_from_stopping() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -116,17 +116,17 @@ fn a_disk_that_hangs_keeps_no_relay_from_stopping() {
     });
     drop(frozen);
     assert_eq!(relay.ends().code(), Some(0));
-    // What was not in the spool was in no other place either; what was is delivered.
+    // Lines that were not spooled are lost; the spooled lines are delivered.
     let relay = setup.start();
     says_at_length(&relay, 510..520, 1000);
     eventually("the next one delivers", || collector.numbers().ends_with(&Vec::from_iter(510..520)).then_some(()));
     relay.stops();
 }
 
-/// More than the relay keeps in memory of what it has written.
+/// More lines than the relay keeps in memory after it has written them.
 const BACKLOG: usize = 4000;
 
-/// As of a network file system whose server is away: what is in no memory does not come. Only the reader waits for it.
+/// Like a network file system whose server is away: data outside the page cache cannot be read. Only the reader's thread waits.
 #[test]
 fn a_disk_that_hangs_when_it_is_read_holds_no_sender_up() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -138,7 +138,7 @@ fn a_disk_that_hangs_when_it_is_read_holds_no_sender_up() {
     let Some(hanging) = device.reads_hang(relay.id()) else { return };
     collector.comes();
     relay.says("watchdog: thread spool-reader has stalled for 2 s; it waits for the kernel (state D");
-    // Lines are taken and written, and whoever asks is answered.
+    // The relay accepts and writes lines, and answers HTTP requests.
     says_at_length(&relay, BACKLOG..BACKLOG + 100, 1000);
     relay.has_spooled(BACKLOG + 100);
     assert_eq!((get(&relay, "/live").status, collector.count()), (200, 0));
@@ -163,7 +163,7 @@ fn a_disk_that_hangs_when_it_is_read_keeps_no_relay_from_stopping() {
     relay.says("watchdog: thread spool-reader has stalled");
     relay.signal(SIGTERM);
     relay.says("stopped");
-    // The kernel ends a thread that waits for a read, unlike one that waits for a write.
+    // A signal ends a thread that waits for a read, unlike a thread that waits for a write.
     assert_eq!(relay.ends().code(), Some(0));
     drop(hanging);
     let relay = setup.start();

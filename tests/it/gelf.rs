@@ -1,5 +1,5 @@
-//! GELF by UDP, TCP and TLS: what Docker's driver and others send arrives with every field, by every way on; what is none is counted and
-//! costs nothing else.
+//! GELF by UDP, TCP and TLS: messages of Docker's driver and of other senders arrive with every field, and go out by every output. Invalid
+//! messages are counted and affect nothing else.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -22,11 +22,11 @@ const COUNTED: &str = "framing = \"octet-counting\"";
 const UDP: &str = "gelf+udp://127.0.0.1:0";
 const TCP: &str = "gelf+tcp://127.0.0.1:0";
 const ID: &str = "2a9052a5c36e2a9052a5c36e2a9052a5c36e2a9052a5c36e2a9052a5c36e2a90";
-/// Docker's driver's: bytes of a datagram of several, and of what it carries.
+/// The size of the driver's datagrams in bytes, for messages in chunks.
 const CHUNK: usize = 1408;
 const OWN: &str = "logferry@32473";
 
-/// As Docker's driver writes it for a container, with further members.
+/// A container's message as Docker's driver writes it, with additional members.
 fn docker_s(name: &str, level: u8, text: &str, more: &str) -> Vec<u8> {
     let text = Value::from(text);
     format!(
@@ -39,12 +39,12 @@ fn says(name: &str, text: &str) -> Vec<u8> {
     docker_s(name, 6, text, "")
 }
 
-/// As it ends a message in a stream.
+/// A message with the driver's delimiter for streams.
 fn with_nul(message: Vec<u8>) -> Vec<u8> {
     [message, vec![0]].concat()
 }
 
-/// As it cuts a payload.
+/// The driver's chunks of a payload.
 fn chunks(id: u64, payload: &[u8]) -> Vec<Vec<u8>> {
     let count = payload.len() / CHUNK + 1;
     let chunk = |number: usize| {
@@ -58,14 +58,14 @@ fn dropped(relay: &Relay, reason: &str) -> i64 {
     relay.metrics().with("spool_dropped_total", reason)
 }
 
-/// A relay with a listener by UDP and one by TCP, and its collector.
+/// A relay with a UDP and a TCP listener, and its collector.
 fn relay(setup: Setup) -> (Relay, Collector) {
     let collector = Collector::tcp(Framing::OctetCounting);
     let relay = setup.listen(UDP).listen(TCP).forward_with(&collector.url(), COUNTED).start();
     (relay, collector)
 }
 
-/// The fields of a line, of both elements.
+/// The fields in both structured data elements of a line.
 fn fields(line: &Line) -> BTreeMap<String, Value> {
     let params = line.params.iter().filter(|((id, _), _)| id == "fields@32473");
     let texts = params.map(|((_, name), value)| (name.clone(), String::from_utf8_lossy(value).into_owned().into()));
@@ -77,13 +77,13 @@ fn fields(line: &Line) -> BTreeMap<String, Value> {
     fields
 }
 
-/// A relay that hands on all it gets to collectors that want other things of it, and to two other relays.
+/// A relay that forwards everything in several formats, and to two other relays.
 struct Chain {
     relay: Relay,
     others: [Relay; 4],
     lines: Collector,
     json: Collector,
-    /// Of the other relays.
+    /// The collectors of the other relays.
     by_relp: Collector,
     by_tcp: Collector,
     by_fluent: Collector,
@@ -117,14 +117,14 @@ impl Chain {
         Self { relay, others, lines, json, by_relp, by_tcp, by_fluent, by_gelf }
     }
 
-    /// Waits until so many lines are everywhere, and the same everywhere; each as RFC 5424 and as JSON.
+    /// Waits until every output has `count` lines, and checks that they agree; returns each as RFC 5424 and as JSON.
     #[track_caller]
     fn ends(self, count: usize) -> Vec<(Line, Value)> {
         let lines = self.lines.lines(count);
         for (way, collector) in [("RELP", &self.by_relp), ("TCP", &self.by_tcp)] {
             for (line, other) in lines.iter().zip(collector.lines(count)) {
                 let (mut params, mut others) = (line.params.clone(), other.params.clone());
-                // Each relay adds its own.
+                // Each relay adds its own hop.
                 for params in [&mut params, &mut others] {
                     params.remove(&(OWN.to_owned(), "hop".to_owned()));
                 }
@@ -136,7 +136,7 @@ impl Chain {
                 assert_eq!(header(line), header(&other), "by {way}");
             }
         }
-        // The order of lines with different tags is not kept.
+        // The order of lines with different tags is not preserved.
         let mut by_fluent = self.by_fluent.lines(count);
         for line in &lines {
             let at = by_fluent.iter().position(|other| came_by_fluent(other, line));
@@ -157,13 +157,13 @@ impl Chain {
     }
 }
 
-/// What the Forward protocol has words for, and all fields, with their types.
+/// Compares the parts that the Forward protocol can represent, and all fields with their types.
 fn came_by_fluent(other: &Line, line: &Line) -> bool {
     let instant = |line: &Line| chrono::DateTime::parse_from_rfc3339(&line.stamp).expect("RFC 3339");
     let more = fields(other);
     let is_there = |(name, value): (&String, &Value)| {
         let found = more.get(&format!("{name}_")).or(more.get(name));
-        // An integer that no 64 bits can hold is a float.
+        // An integer beyond 64 bits becomes a float.
         found.is_some_and(|found| found == value || (found.as_f64().is_some() && found.as_f64() == value.as_f64()))
     };
     other.message == line.message
@@ -172,7 +172,7 @@ fn came_by_fluent(other: &Line, line: &Line) -> bool {
         && fields(line).iter().all(is_there)
 }
 
-/// `a.b` for each member of an object.
+/// A field `a.b` for each member of an object.
 fn flattened((name, value): (String, Value)) -> Vec<(String, Value)> {
     match value {
         Value::Object(members) if !members.is_empty() => {
@@ -182,7 +182,8 @@ fn flattened((name, value): (String, Value)) -> Vec<(String, Value)> {
     }
 }
 
-/// All that is in a message of GELF, members of objects as fields, and what else is neither a text nor a number as its JSON.
+/// Compares all parts of a GELF message. Members of objects are separate fields, and other values that are neither string nor number are
+/// JSON text.
 #[track_caller]
 fn came_by_gelf(other: &Line, line: &Line) {
     let instant = |line: &Line| chrono::DateTime::parse_from_rfc3339(&line.stamp).expect("RFC 3339");
@@ -202,7 +203,7 @@ fn came_by_gelf(other: &Line, line: &Line) {
     assert_eq!(fields(other), expected, "{line:?}");
 }
 
-/// What a row of the corpus says of its message is what the line and the JSON say.
+/// The line and the JSON must match the row of the corpus.
 #[track_caller]
 fn is(line: &Line, json: &Value, sent: &Sent) {
     let what = format!("{}: {line:?}", sent.file);
@@ -237,7 +238,7 @@ fn is(line: &Line, json: &Value, sent: &Sent) {
     }
     let mut expected: BTreeMap<String, Value> =
         extra.into_iter().map(|(name, value)| (name.trim_start_matches('_').to_owned(), value)).collect();
-    // A label of 70,000 bytes is more than all fields of a record may be.
+    // A label of 70,000 bytes exceeds the limit for all fields of a record.
     let cut = expected.remove("long70000").is_some();
     assert_eq!(line.param(OWN, "fields-cut"), if cut { "1" } else { "" }, "{what}");
     assert_eq!(fields(line), expected, "{what}");
@@ -262,7 +263,7 @@ fn the_corpus_arrives_with_every_field_by_every_way_on() {
             wire.close();
         }
         sent.extend(recording.messages);
-        // One after the other, so that each line is known by its place.
+        // One at a time, so that each line is identified by its position.
         chain.lines.frames(sent.len());
     }
     assert!(by_udp > 60 && sent.len() - by_udp > 60, "{by_udp} of {}", sent.len());
@@ -298,7 +299,7 @@ fn fields_keep_their_types() {
     }
 }
 
-/// The container's long lines, of which nothing says that they are pieces but their length.
+/// The container's long lines: only the length shows that a message is a piece.
 #[test]
 fn pieces_of_a_long_line_become_one_line_again() {
     let (relay, collector) = relay(Setup::new().section("[syslog]\nrejoin = \"256KiB\""));
@@ -324,14 +325,13 @@ fn pieces_of_a_long_line_become_one_line_again() {
         assert_eq!(lengths(&found), lengths(&whole[before..]), "{}", recording.file);
         assert!(found == whole[before..], "{}", recording.file);
     }
-    // Two of 40,000 bytes and one that was cut inside of a character, three times each.
+    // Two lines of 40,000 bytes and one that was cut inside a character, three times each.
     assert_eq!(relay.metrics().sum("syslog_joined_total"), 9);
     relay.balances(0);
     relay.stops();
 }
 
-/// A sender as Docker's driver is one: it writes, and what it cannot write it writes again by another connection. It notices nothing but
-/// a reset.
+/// A sender like Docker's driver: it only writes, and repeats a failed write on a new connection. It notices nothing but a reset.
 #[test]
 fn a_stop_reads_what_is_there_and_resets_so_that_nothing_is_lost() {
     let port = Held::on(&[LOCAL]);
@@ -343,7 +343,7 @@ fn a_stop_reads_what_is_there_and_resets_so_that_nothing_is_lost() {
     let mut streams: Vec<TcpStream> =
         (0..10).map(|_| TcpStream::connect((LOCAL, port.port())).expect("it accepts")).collect();
     relay.counts("listen_connections", 10);
-    // It is stopped with all of it unread.
+    // The relay is stopped before it has read any of it.
     relay.signal(SIGSTOP);
     for (at, stream) in streams.iter_mut().enumerate() {
         (0..50).for_each(|nth| stream.write_all(&number(at * 50 + nth)).expect("the kernel takes it"));
@@ -353,7 +353,7 @@ fn a_stop_reads_what_is_there_and_resets_so_that_nothing_is_lost() {
     assert_eq!(relay.ends().code(), Some(0), "{}", relay.stderr());
     let relay = setup.start();
     for (at, stream) in streams.iter_mut().enumerate() {
-        // Not the end of a connection in good order, which a driver that only writes would not notice.
+        // A reset, and not an orderly close, which a driver that only writes would not notice.
         let end = stream.read(&mut [0]).map_err(|error| error.kind());
         assert_eq!(end, Err(ErrorKind::ConnectionReset), "of connection {at}");
         let next = number(500 + at);
@@ -411,7 +411,7 @@ fn who_is_not_allowed_is_not_heard() {
         socket
     };
     from(1).send(&says("web", "stranger")).expect("sent");
-    // Neither has a part of a message of somebody else.
+    // A chunk from an address that is not allowed is rejected, too.
     let chunked = chunks(7, &says("web", &"x".repeat(2000)));
     from(1).send(&chunked[0]).expect("sent");
     tcp.connect().is_closed();
@@ -439,7 +439,7 @@ fn rules_names_and_limits_are_those_of_the_container_whichever_driver_brings_it(
     wires[0].send(&docker_s("noisy", 3, "an error", ""));
     let line = collector.lines(1).remove(0);
     assert_eq!((line.param(OWN, "listener").as_str(), &*line.message), ("gelf", &b"an error"[..]));
-    // The limit is each listener's for each container: one that shouts by UDP takes nothing from itself by TCP, or from others.
+    // Each listener has a limit per container: a flood by UDP affects neither the container's lines by TCP, nor other containers.
     for number in 0..1000 {
         wires[0].send(&says("loud", "me"));
         if number % 25 == 0 {
@@ -489,7 +489,7 @@ fn the_least_severe_goes_first_when_the_spool_fills() {
     relay.stops();
 }
 
-/// Version 2 in front of each datagram, also of each chunk: whom the proxy speaks for is the sender.
+/// A PROXY header of version 2 precedes each datagram, also each chunk: the address in the header is the sender's.
 #[test]
 fn behind_a_proxy_the_sender_is_whom_it_speaks_for() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -503,7 +503,7 @@ fn behind_a_proxy_the_sender_is_whom_it_speaks_for() {
     let [one, other, stranger] = [[192, 0, 2, 7], [192, 0, 2, 8], [203, 0, 113, 7]].map(header);
     let mut wire = relay.doors()[0].connect();
     let mut send = |header: &[u8], datagram: &[u8]| wire.send(&[header, datagram].concat());
-    // One ID, one socket, and two senders.
+    // Two senders use the same message ID through one proxy socket.
     let [of_one, of_other] = ["1", "2"].map(|text| chunks(7, &says("web", &text.repeat(2000))));
     send(&one, &of_one[1]);
     send(&other, &of_other[0]);
@@ -541,7 +541,7 @@ fn a_chunk_that_never_comes_is_counted_and_told_once() {
     );
     let last = &status(&relay)["listeners"][0]["last_refused"];
     assert_eq!((&last["reason"], &last["address"]), (&json!("chunk-expired"), &json!("127.0.0.1")));
-    // Those that come too late begin a message of their own.
+    // Chunks that come too late start a new message.
     chunked[..2].iter().for_each(|chunks| wire.send(&chunks[1]));
     eventually("they are given up", || (relay.refused("chunk-expired") == 4).then_some(()));
     relay.has_delivered(2, 0);
@@ -549,7 +549,7 @@ fn a_chunk_that_never_comes_is_counted_and_told_once() {
     assert_eq!(said.matches("a chunk of a message did not come within 5 s").count(), 1, "{said}");
 }
 
-/// What is no message, its reason, and whether it says so by TCP too.
+/// Invalid messages, each with its reason, and whether TCP reports the same reason.
 fn rubbish() -> Vec<(Vec<u8>, &'static str, bool)> {
     let deep = format!("{{\"short_message\":\"a\",\"_d\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let keys: String = (0..2000).map(|n| format!(",\"_{n}\":{n}")).collect();
@@ -597,7 +597,7 @@ fn what_is_no_message_is_counted_by_its_reason_and_costs_nothing_else() {
         }
         collector.frames(good);
     }
-    // Two chunks of one message that contradict each other; one longer than there may be in a stream; half of one at its end.
+    // Two contradictory chunks of one message; a message above the limit for streams; an incomplete message at the end of a stream.
     let chunked = chunks(9, &says("web", &"y".repeat(2000)));
     let mut contradicts = chunked[1].clone();
     contradicts[11] = 3;
@@ -626,11 +626,11 @@ fn what_is_no_message_is_counted_by_its_reason_and_costs_nothing_else() {
         [1, 1],
         "{said}"
     );
-    // Each reason at most once at each listener.
+    // Each listener logs a reason at most once.
     assert!(["a message is not JSON", "JSON is not UTF-8"].map(named).iter().all(|times| *times <= 2), "{said}");
 }
 
-/// Chunks of 180 kB, as many as there may be, that inflate to 180 MB.
+/// As many chunked messages of 180 kB as allowed, which inflate to 180 MB.
 #[test]
 fn bombs_take_no_memory() {
     let (relay, collector) = relay(Setup::new());
@@ -692,7 +692,6 @@ fn another_protocol_is_refused_by_its_name() {
         assert_eq!(relay.refused(reason), 1, "{reason}");
     }
     relay.says("127.0.0.1 was refused: it speaks plain syslog, and GELF is spoken here");
-    // And GELF elsewhere is text.
     relay.stops();
 }
 
@@ -716,7 +715,7 @@ fn by_tls_as_by_tcp() {
     }
     assert!(collector.numbers().into_iter().eq(0..100));
     known.knock(TlsClient::ANONYMOUS, certs, None);
-    // Plain text is another matter.
+    // A connection without TLS is rejected.
     let mut plain = anybody.connect();
     plain.send(&says("web", "plain"));
     plain.is_closed();
@@ -726,7 +725,7 @@ fn by_tls_as_by_tcp() {
     relay.stops();
 }
 
-/// The end of a connection ends a message that has no NUL, and newlines do as well.
+/// The end of the connection ends a message without NUL, and newlines are accepted as delimiters, too.
 #[test]
 fn what_ends_a_message_is_not_always_nul() {
     let (relay, collector) = relay(Setup::new());

@@ -1,4 +1,4 @@
-//! Lines that go out by GELF: what they are there, by each transport, and what becomes of those that are too long for it.
+//! GELF as an output: messages by each transport, and messages that are too long for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -12,7 +12,7 @@ use crate::elasticsearch::rejected;
 use crate::support::collector::LOCAL;
 use crate::support::{Certs, Collector, Docker, Flow, Format, Framing, Held, Setup, eventually, own_port, says};
 
-/// Only a test that fails waits for so long.
+/// Only a test that fails waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 const COUNTED: &str = "framing = \"octet-counting\"";
 const LINE: &[u8] = b"<27>1 2026-11-29T12:00:00.123456+01:00 host1 proj-web-1 0123456789ab - \
@@ -29,10 +29,10 @@ fn expected() -> Value {
     })
 }
 
-/// A receiver of datagrams that puts messages together. Strict: what Graylog would not take ends the test.
+/// A receiver of datagrams that reassembles messages. Strict: input that Graylog would reject fails the test.
 struct Receiver {
     socket: UdpSocket,
-    /// By the message's ID: the parts, and how many there are.
+    /// By message ID: the chunks by number.
     chunks: BTreeMap<u64, BTreeMap<u8, Vec<u8>>>,
     /// The longest datagram.
     longest: usize,
@@ -81,7 +81,7 @@ impl Receiver {
     }
 }
 
-/// A message as the specification has it.
+/// A message that conforms to the specification.
 #[track_caller]
 fn message(text: &[u8]) -> Value {
     let message: Value = serde_json::from_slice(text).expect("JSON");
@@ -142,7 +142,7 @@ fn in_a_stream_each_ends_with_nul() {
     relay.stops();
 }
 
-/// What is more than 128 datagrams is a dead letter, and the rest goes on.
+/// A message that needs more than 128 datagrams is a dead letter, and later lines are sent.
 #[test]
 fn a_long_message_goes_in_chunks_or_not_at_all() {
     let mut receiver = Receiver::new();
@@ -152,7 +152,7 @@ fn a_long_message_goes_in_chunks_or_not_at_all() {
     let relay = setup.start();
     let container = Docker::new(Format::Rfc5424Micro, "web");
     let mut wire = relay.door().connect();
-    // A quotation mark is two bytes in JSON.
+    // JSON escapes a quotation mark to two bytes.
     for text in ["x".repeat(40_000), "\"".repeat(60_000), "behind".to_owned()] {
         wire.says(&container, text.as_bytes());
     }
@@ -168,7 +168,7 @@ fn a_long_message_goes_in_chunks_or_not_at_all() {
     relay.stops();
 }
 
-/// To another relay, which has all of it.
+/// GELF to another relay, which must have the complete line.
 #[test]
 fn each_transport_carries_all_of_a_line() {
     let collectors = [(); 3].map(|()| Collector::tcp(Framing::OctetCounting));
@@ -209,7 +209,7 @@ fn each_transport_carries_all_of_a_line() {
     behind.into_iter().for_each(|relay| drop(relay.stops()));
 }
 
-/// A stream has no answers: what the receiver's kernel took is sent again when the connection breaks.
+/// A TCP stream has no acknowledgements: when the connection breaks, bytes that only the receiver's kernel has accepted are sent again.
 #[test]
 fn a_receiver_that_is_killed_costs_nothing_by_tcp() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -233,7 +233,7 @@ fn a_receiver_that_is_killed_costs_nothing_by_tcp() {
     relay.stops();
 }
 
-/// What is delivered is passed, and no line comes again.
+/// A datagram counts as delivered when it is sent, and no line is sent again.
 #[test]
 fn datagrams_are_delivered_when_they_are_sent() {
     let mut receiver = Receiver::new();

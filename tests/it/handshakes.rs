@@ -1,5 +1,5 @@
-//! What is said of a collector with which no handshake comes about, by a relay and by `logferry check --connect`, and of a relay by
-//! `logferry probe`: which certificate it has shown, and what to write into the config or after the command.
+//! Error messages after a failed TLS handshake: of a relay and of `logferry check --connect` about a collector, and of `logferry probe`
+//! about a relay. They name the peer's certificate, and the setting or argument to change.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -16,14 +16,14 @@ use crate::support::relp::RelpCollector;
 use crate::support::{Certs, Collector, Framing, Relay, Setup, TlsClient, eventually, installed, run, says};
 
 const CONFIG: i32 = 78;
-/// What does not answer is not waited for as long as it usually is.
+/// A short timeout for peers that do not answer.
 const IMPATIENT: &str = "connect-timeout = \"1s\"";
 
 fn directory() -> TempDir {
     TempDir::new().expect("a directory")
 }
 
-/// A certificate that OpenSSL has signed by itself, as its manual says: it is marked as a CA's. `None`: there is no OpenSSL.
+/// A self-signed certificate as in OpenSSL's manual, which is marked as a CA. `None`: OpenSSL is not installed.
 fn self_signed(dir: &Path, role: &str, name: &str) -> Option<Certs> {
     let openssl = installed("openssl", "openssl")?;
     let mut command = Command::new(openssl);
@@ -39,7 +39,7 @@ fn relay_to(collector: &Collector, keys: &str) -> Relay {
     Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), keys).start()
 }
 
-/// What the relay says is wrong with its only collector.
+/// The relay's last error about its only collector.
 #[track_caller]
 fn last_error(relay: &Relay) -> String {
     eventually("a forward fails", || status(relay)["forwards"][0]["last_error"]["text"].as_str().map(str::to_owned))
@@ -53,7 +53,7 @@ fn delivers(collector: &Collector, keys: &str) {
     relay.stops();
 }
 
-/// The advice is good: what it says to write, written into the config, lets lines through.
+/// The advice works: with the suggested setting in the config, lines get through.
 #[test]
 fn a_collector_that_signed_its_certificate_by_itself() {
     let dir = directory();
@@ -70,7 +70,7 @@ fn a_collector_that_signed_its_certificate_by_itself() {
     assert!(said.contains(&advice), "{said}");
     let pin = advice.split(" use ").nth(1).and_then(|rest| rest.split(" in place").next()).expect("a setting");
     delivers(&collector, pin);
-    // The very file will do, though OpenSSL marks it as a CA's; for its own names.
+    // The certificate file itself works as `ca`, although OpenSSL marks it as a CA, but only for its own names.
     let ca = format!("ca = \"{}\"", theirs.path("server.pem"));
     delivers(&collector, &ca);
     let relay = relay_to(&collector, &format!("{ca}\nserver-name = \"central.test\""));
@@ -82,7 +82,7 @@ fn a_collector_that_signed_its_certificate_by_itself() {
     relay.stops();
 }
 
-/// The same file will do for a listener, and no other one that signed itself.
+/// A self-signed certificate also works as `client-ca` of a listener, and no other self-signed certificate is accepted.
 #[test]
 fn a_sender_that_signed_its_certificate_by_itself() {
     let (dir, others) = (directory(), directory());
@@ -100,8 +100,7 @@ fn a_sender_that_signed_its_certificate_by_itself() {
     relay.stops();
 }
 
-/// In the place of a CA only what has signed itself is believed to be what it says: of any other certificate somebody else decides, who
-/// may be known no longer.
+/// As a CA, only a self-signed certificate is trusted by itself. Any other certificate depends on its issuer, which may have been revoked.
 #[test]
 fn a_certificate_of_some_ca_s_is_no_ca() {
     let dir = directory();
@@ -139,7 +138,7 @@ fn check(setup: &Setup, arguments: &[&str]) -> (Output, String) {
     (output, said)
 }
 
-/// A forward to each, and what is said of it.
+/// A forward to each collector, and the finding about it.
 #[test]
 fn check_tries_every_collector() {
     let (ours, dir) = (Certs::get(), directory());
@@ -162,7 +161,7 @@ fn check_tries_every_collector() {
     let (output, said) = check(&good, &["--connect"]);
     assert!(output.status.success() && !said.contains("problem: "), "{said}");
     for (forward, seen) in [
-        // Nothing tells the first two apart before something is sent.
+        // The first two cannot be distinguished until data is sent.
         (
             "plain",
             "connected. Whether syslog is read there, or TLS wanted (tcp+tls://), shows only when lines are sent",
@@ -217,7 +216,7 @@ fn check_tries_every_collector() {
     relp.stops();
 }
 
-/// A port that answers whatever comes with a greeting in plain text, and its address.
+/// A port that answers any input with a plain text greeting, and its address.
 fn greeter() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -230,7 +229,7 @@ fn greeter() -> SocketAddr {
     address
 }
 
-/// Each is answered only when all are there: one after the other, none would be.
+/// Each collector answers only after all are connected, so sequential attempts would fail.
 #[test]
 fn check_tries_all_collectors_at_once() {
     let collectors: Vec<RelpCollector> = (0..4).map(|_| RelpCollector::new()).collect();
@@ -252,7 +251,7 @@ fn check_tries_all_collectors_at_once() {
     all.join().expect("all were there");
 }
 
-/// What `probe` says of a relay that takes nothing of it; `None`: all has arrived, at `at`.
+/// The error of `probe` for a relay that rejects its messages; `None`: all messages have arrived at `at`.
 fn probed(relay: &Relay, at: &str, flags: &[&str]) -> Option<String> {
     let (from, mut command) = (format!("tcp+tls://127.0.0.1:{}", relay.door().port()), logferry());
     command.args(["probe", "--json", "--from", &from, "--at", at]);

@@ -1,4 +1,4 @@
-//! Log stores behind a proxy of HTTP: a real tinyproxy, and one that asks for what a proxy needs to be told.
+//! Log stores behind an HTTP proxy: a real tinyproxy, and a scripted proxy.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ const CREDENTIALS: &str = "relay:hunter2";
 const AUTHORIZATION: &str = "Basic cmVsYXk6aHVudGVyMg==";
 const VARIABLE: &str = "proxy = \"${THE_PROXY}\"";
 
-/// tinyproxy, which lets in only senders that it knows.
+/// tinyproxy with required authentication.
 struct TinyProxy {
     port: Held,
     dir: TempDir,
@@ -64,7 +64,7 @@ fn through(proxy: &str, store: &Store, keys: &str) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward_with(&store.url(), &keys).variable("THE_PROXY", proxy)
 }
 
-/// Takes so many lines; returns their texts, and the last of the requests.
+/// Accepts `count` lines; returns their texts, and the last request.
 fn takes(peer: &mut StorePeer, count: usize) -> (Vec<String>, StoreRequest) {
     let mut texts = Vec::new();
     loop {
@@ -105,7 +105,7 @@ fn a_server_with_tls_is_reached_through_a_tunnel() {
     relay.stops();
 }
 
-/// Without TLS the proxy reads the request.
+/// Without TLS the proxy sees the complete request.
 #[test]
 fn a_server_without_tls_is_asked_by_the_proxy() {
     let Some(proxy) = TinyProxy::start() else { return };
@@ -113,7 +113,7 @@ fn a_server_without_tls_is_asked_by_the_proxy() {
     let relay = through(&proxy.url(CREDENTIALS), &store, "").start();
     says(&relay, 0..10);
     let (mut texts, mut count) = (Vec::new(), 0);
-    // This proxy makes a connection for each request.
+    // This proxy opens a new connection to the server for each request.
     while texts.len() < 10 {
         let mut peer = store.accepts();
         let request = peer.hears();
@@ -147,7 +147,7 @@ fn a_proxy_that_does_not_let_us_in_is_told_and_costs_nothing() {
     }
 }
 
-/// What the name of a server means is the proxy's to know: no name server knows this one.
+/// The proxy resolves the server's name: no name server knows this one.
 #[test]
 fn the_proxy_is_told_the_server_s_name() {
     let dir = TempDir::new().expect("a directory");
@@ -173,7 +173,7 @@ fn the_proxy_is_told_the_server_s_name() {
     relay.stops();
 }
 
-/// A proxy that connects each of its clients with one server, whatever it is asked for. With it, what it was asked.
+/// A proxy that connects every client to one server, and the requests that it has received.
 fn scripted_proxy(to: SocketAddr) -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
     let listener = TcpListener::bind((LOCAL, 0)).expect("a port");
     let at = listener.local_addr().expect("bound");

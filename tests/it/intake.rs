@@ -1,5 +1,5 @@
-//! What happens to a line before it is spooled: secrets that must never be on the disk are hidden, one of many is kept, and equal ones become
-//! one.
+//! Changes to a line before it is spooled: secrets that must never reach the disk are masked, lines are sampled, and repeated lines are
+//! merged.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -16,13 +16,13 @@ fn container(name: &str) -> Docker {
     Docker::new(Format::Rfc5424Micro, name)
 }
 
-/// How often bytes are in the files of a directory.
+/// How often these bytes occur in the files of a directory.
 fn found(dir: &Path, bytes: &[u8]) -> usize {
     let files = fs::read_dir(dir).expect("a spool").flatten().map(|entry| fs::read(entry.path()).expect("a file"));
     files.map(|file| memchr::memmem::find_iter(&file, bytes).count()).sum()
 }
 
-/// Sends a secret by each way that a message may come, and looks for it in the files of the spool.
+/// Sends a secret by each input, and searches the spool's files for it.
 #[track_caller]
 fn check(at: &str, is_on_disk: bool) {
     let away = Collector::tcp_away(Framing::OctetCounting);
@@ -44,7 +44,7 @@ fn check(at: &str, is_on_disk: bool) {
     let mut peer = RelpPeer::opened(&doors[1]);
     peer.says(2, "syslog", container("relp").says(b"password=hunter2-relp ok").trim_ascii_end());
     assert!(peer.frame().expect("an answer").is_ok());
-    // The secret begins in the first piece and ends in the second one.
+    // The secret begins in the first piece and ends in the second.
     let start = "password=hunter2-";
     let first = "x".repeat(PIECE - start.len() - 1) + " " + start;
     let mut pieces = doors[2].connect();
@@ -76,7 +76,7 @@ fn secrets_are_hidden_before_they_are_on_the_disk() {
     check("intake", false);
 }
 
-/// Without `at`, they are in the spool, and each forward hides them.
+/// By default secrets are in the spool, and each forward masks them.
 #[test]
 fn a_mask_of_all_forwards_changes_nothing_in_the_spool() {
     check("forward", true);
@@ -93,7 +93,7 @@ fn a_mask_of_all_forwards_changes_nothing_in_the_spool() {
     relay.stops();
 }
 
-/// A rule for the text asks the whole message, and what it drops counts once. Its further lines count as joined.
+/// A rule for the text tests the complete message, and a dropped message counts once. Its further lines count as joined.
 #[test]
 fn a_rule_asks_a_message_that_is_whole() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -124,7 +124,7 @@ fn arrived(collector: &Collector, count: usize) -> Vec<(String, String, Value)> 
     frames.iter().map(|line| (text(&line["app_name"]), text(&line["message"]), line["fields"].clone())).collect()
 }
 
-/// Each container has its own count, and its first line is kept. RELP's lines are kept all.
+/// Each container has a separate count, and its first line is kept. RELP's lines are all kept.
 #[test]
 fn one_of_so_many_is_kept_and_says_so() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -165,8 +165,7 @@ fn one_of_so_many_is_kept_and_says_so() {
     relay.stops();
 }
 
-/// The first one goes at once. What stands for the others is written when another text comes, and when the relay stops; it is asked all
-/// that comes behind.
+/// The first line is sent at once. The summary of the repeats is written when another text comes, and when the relay stops.
 #[test]
 fn equal_lines_become_one_with_a_count() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -194,7 +193,7 @@ fn equal_lines_become_one_with_a_count() {
     assert_eq!(relay.metrics().with("spool_dropped_total", "reason=\"repeat\""), 1);
     relay.signal(SIGTERM);
     assert!(relay.ends().success());
-    // One that stands for itself alone.
+    // A single repeat is written as a plain line.
     expected.push(line("web", "b", Value::Null));
     assert_eq!(arrived(&collector, 5), expected);
 }
@@ -204,7 +203,7 @@ fn a_run_of_equal_lines_ends_with_its_time() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let relay =
         Setup::new().listen_with("tcp://127.0.0.1:0", "repeat = \"1s\"").forward_with(&collector.url(), JSON).start();
-    // In one piece, so that they are read at once.
+    // In one write, so that the lines are read at once.
     relay.door().connect().send(&container("web").says(b"a").repeat(5));
     let lines = arrived(&collector, 2);
     assert_eq!([&lines[0].2, &lines[1].2], [&Value::Null, &json!({"repeated": 4})]);

@@ -1,4 +1,4 @@
-//! systemd's journal: what `systemd-journal-upload` sends, and what it is answered.
+//! systemd's journal: entries from `systemd-journal-upload`, and the relay's answers.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ fn to(collector: &Collector) -> Setup {
     Setup::new().listen(HTTP).forward_with(&collector.url(), COUNTED)
 }
 
-/// An entry as the journal has it, of a number that is its place and its text.
+/// A journal entry whose position and text are this number.
 fn entry(number: usize) -> String {
     let (family, boot) = ("a".repeat(32), "b".repeat(32));
     format!(
@@ -33,20 +33,20 @@ fn entries(numbers: std::ops::Range<usize>) -> Vec<u8> {
     numbers.map(entry).collect::<String>().into_bytes()
 }
 
-/// So many entries, from the first on, with that many zeros in front of each text.
+/// `count` entries from the first, each text with `zeros` leading zeros.
 fn long_entries(count: usize, zeros: usize) -> Vec<u8> {
     let zeros = format!("MESSAGE={:0zeros$}", 0);
     (0..count).map(|number| entry(number).replace("MESSAGE=", &zeros)).collect::<String>().into_bytes()
 }
 
-/// The value of a field that an entry of the index has; empty where it has none.
+/// A field's value in an entry of the index; empty if the entry lacks it.
 fn said(entry: &serde_json::Value, name: &str) -> Vec<u8> {
     let fields = entry["fields"].as_array().expect("fields");
     let value = fields.iter().find_map(|field| (field[0] == name).then(|| field[1].as_str().expect("a text")));
     value.map(|value| unescape(value.as_bytes())).unwrap_or_default()
 }
 
-/// All that was recorded of the real uploader, each connection byte for byte, and each entry as the index has it.
+/// All recordings of the real uploader: each connection byte for byte, and each entry as in the index.
 #[test]
 fn what_the_uploader_sends_is_answered_and_arrives() {
     let expected = std::fs::read_to_string("tests/corpus-journal/expected.jsonl").expect("the index");
@@ -64,7 +64,7 @@ fn what_the_uploader_sends_is_answered_and_arrives() {
             let answer = peer.hears().expect("an answer");
             assert_eq!((answer.status, &*answer.body), (202, "OK.\n"), "{name}");
         }
-        // One has nothing but when and where the journal has it.
+        // One entry has only its timestamps and cursor, and no message.
         let says_something = |entry: &&serde_json::Value| entry["fields"].as_array().is_some_and(|all| all.len() > 3);
         let of_file = expected.iter().filter(|entry| entry["file"] == name).filter(says_something);
         let of_file: Vec<_> = of_file.collect();
@@ -100,14 +100,14 @@ fn an_entry_says_who_what_and_when() {
     relay.stops();
 }
 
-/// What was cut comes again from the saved cursor: each entry is there once.
+/// After an interruption the uploader starts again at its saved cursor: each entry is stored once.
 #[test]
 fn an_entry_that_comes_again_is_not_taken_twice() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let relay = to(&collector).start();
     let mut peer = HttpPeer::connects(relay.door());
     peer.asks(UPLOAD, &[KIND], &entries(0..10));
-    // A started uploader sends the entry of its saved cursor once more.
+    // A restarted uploader repeats the entry of its saved cursor.
     peer.leaves();
     let mut peer = HttpPeer::connects(relay.door());
     let half = entries(9..3000);
@@ -123,12 +123,12 @@ fn an_entry_that_comes_again_is_not_taken_twice() {
     assert!(relay.metrics().sum("listen_repeated_total") >= before + 1000);
     collector.frames(3000);
     assert!(collector.numbers().into_iter().eq(0..3000), "each once, in order");
-    // An answer that was sent and not heard is none.
+    // The uploader did not receive this answer, so it repeats the entries.
     peer.breaks();
     relay.counts("listen_connections", 0);
     let mut peer = HttpPeer::connects(relay.door());
     assert_eq!(peer.asks(UPLOAD, &[KIND], &entries(9..3000)).status, 202);
-    // Who sends an old journal on purpose, and has heard the answer, is heard.
+    // Old entries that are sent again on purpose, after an answer that arrived, are accepted.
     assert_eq!(peer.asks(UPLOAD, &[KIND], &entries(3000..3001)).status, 202);
     assert_eq!(peer.asks(UPLOAD, &[KIND], &entries(0..10)).status, 202);
     collector.frames(3011);
@@ -137,7 +137,7 @@ fn an_entry_that_comes_again_is_not_taken_twice() {
     relay.stops();
 }
 
-/// An answer is a promise that outlives the relay, also where the disk is slower than the sender.
+/// An answered entry survives a crash, even when the disk is slower than the sender.
 #[test]
 fn what_is_answered_is_there_after_a_kill() {
     const ENTRIES: usize = 10_000;
@@ -155,7 +155,7 @@ fn what_is_answered_is_there_after_a_kill() {
     relay.stops();
 }
 
-/// The uploader is ended by anything but success, and so it waits as long as the spool has no room.
+/// Every answer except success ends the uploader, so it waits until the spool has room.
 #[test]
 fn a_full_spool_makes_the_uploader_wait() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -169,7 +169,7 @@ fn a_full_spool_makes_the_uploader_wait() {
         peer.hears().map(|answer| answer.status)
     });
     eventually("some of it waits", || (relay.metrics().sum("spool_held") > 0).then_some(()));
-    // Others, who came later, have waited as long as they may.
+    // Later senders by another protocol time out meanwhile.
     for _ in 0..2 {
         let mut other = HttpPeer::connects(&relay.doors()[1]);
         assert_eq!(other.asks("POST /services/collector", &[], br#"{"event":"x"}"#).status, 503);
@@ -196,7 +196,7 @@ fn what_is_no_journal_is_refused_and_told() {
     assert_eq!(ask(UPLOAD, &[("Content-Type", "text/plain")], &entries(0..1)), 415);
     assert_eq!(ask(UPLOAD, &[KIND, ("Content-Encoding", "zstd")], &entries(0..1)), 415);
     assert_eq!(ask(UPLOAD, &[KIND], b"no field\n\n"), 400);
-    // What has not ended is no entry, and its request no success.
+    // An incomplete entry is rejected, and its request fails.
     assert_eq!(ask(UPLOAD, &[KIND], &entries(0..1)[..40]), 400);
     for reason in ["path", "method", "content-type", "encoding", "bad-name", "unfinished"] {
         assert_eq!(relay.refused(reason), 1, "{reason}");
@@ -208,7 +208,7 @@ fn what_is_no_journal_is_refused_and_told() {
     relay.stops();
 }
 
-/// The real one, over a relay that stops and starts: it comes again by itself as its unit makes it, and nothing is lost.
+/// The real uploader and a relay that restarts: its unit restarts the uploader, and no entry is lost.
 #[test]
 fn the_real_uploader_gets_through_a_restart() {
     let Some(upload) = installed("systemd-journal-upload", "systemd-journal-remote") else { return };

@@ -1,4 +1,4 @@
-//! The wire between relay and collector, a real one: it is cut and mended, it swallows packets, it loses some.
+//! Faults of a real network between relay and collector: a cut wire, a black hole, packet loss.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ fn relay_to(collector: &Collector, names: &NameServer, dead_after: &str) -> Rela
     setup.forward_with(&collector.url_as(NAME), &forward).start()
 }
 
-/// Fails unless each of `0..count` has arrived. What was on its way when the wire was cut may come twice.
+/// Fails unless each of `0..count` has arrived. Lines in flight when the wire was cut may come twice.
 #[track_caller]
 fn all_arrived(collectors: &[Collector], count: usize) {
     let numbers = || -> BTreeSet<usize> {
@@ -59,7 +59,7 @@ fn a_wire_that_is_cut_until_the_connection_is_dead_loses_nothing() {
     relay.stops();
 }
 
-/// TCP's own business: the relay has nothing to notice.
+/// TCP's retransmission handles this; the relay notices nothing.
 #[test]
 fn a_wire_that_is_mended_in_time_costs_nothing() {
     let Some(network) = Network::new() else { return };
@@ -78,13 +78,13 @@ fn a_wire_that_is_mended_in_time_costs_nothing() {
     relay.stops();
 }
 
-/// Packets to the old address vanish, and then the name moves: nobody says goodbye to anybody.
+/// Packets to the old address vanish, and then the name moves: no connection is closed in good order.
 #[test]
 fn a_name_that_moves_away_from_a_black_hole() {
     let Some(network) = Network::new() else { return };
     let Some(names) = NameServer::start(&[THERE[0]]) else { return };
     let collectors = collectors(&network);
-    // The old connection outlives the test, if nobody leaves it.
+    // With this timeout the old connection would outlive the test, unless the relay leaves it.
     let relay = relay_to(&collectors[0], &names, "10m");
     let flow = Flow::into(relay.door());
     collectors[0].frames(20);
@@ -102,7 +102,7 @@ fn a_name_that_moves_away_from_a_black_hole() {
     relay.stops();
 }
 
-/// Both of its addresses are in the answer, and one is a black hole.
+/// The answer has both addresses of the name, and one is a black hole.
 #[test]
 fn an_address_in_a_black_hole_is_left_for_another() {
     let Some(network) = Network::new() else { return };
@@ -121,7 +121,7 @@ fn an_address_in_a_black_hole_is_left_for_another() {
     relay.stops();
 }
 
-/// Its window is closed, so all that is sent to it is a probe now and then.
+/// The machine's receive window is closed, so TCP sends only a probe now and then.
 #[test]
 fn a_machine_that_vanishes_while_its_program_hangs_is_noticed() {
     const MESSAGES: usize = 1000;
@@ -143,7 +143,7 @@ fn a_machine_that_vanishes_while_its_program_hangs_is_noticed() {
     relay.stops();
 }
 
-/// The new address is a black hole: the old one serves, for ever if need be.
+/// The new address is a black hole: the old address is used as long as necessary.
 #[test]
 fn a_name_that_moves_into_a_black_hole_is_not_followed() {
     let Some(network) = Network::new() else { return };
@@ -178,7 +178,7 @@ fn a_wire_that_loses_packets_loses_no_line() {
     relay.stops();
 }
 
-/// What was sent at once took longer than `dead-after`, and the next session began with the first line again.
+/// A regression: a batch took longer than `dead-after`, and the next session started again with the first line.
 #[test]
 fn a_slow_link_is_no_dead_collector_by_relp() {
     const MESSAGES: usize = 400;

@@ -1,4 +1,4 @@
-//! What the relay says about itself: as JSON, and in its own stream, where it must neither hold anything nor feed itself.
+//! The relay's own log: as JSON, and in its own stream, where it must neither block the relay nor feed itself.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::support::program::SIGHUP;
 use crate::support::relay::logferry;
 use crate::support::{Collector, Docker, Format, Framing, Relay, Setup, eventually, says, says_at_length};
 
-/// Messages taken in a minute: `src/log/stream.rs`. Far fewer wait.
+/// Maximum log messages per minute in the stream: `src/log/stream.rs`. The queue is much shorter.
 const MOST_A_MINUTE: u64 = 100;
 
 fn setup(log: &str, collector: &Collector) -> Setup {
@@ -20,7 +20,7 @@ fn setup(log: &str, collector: &Collector) -> Setup {
     setup.forward_with(&collector.url(), "framing = \"octet-counting\"")
 }
 
-/// What a collector has of the relay's own words: priority, when, and what.
+/// The relay's log messages at a collector: priority, time and text.
 fn own_words(collector: &Collector) -> Vec<(String, DateTime<Utc>, String)> {
     let lines = collector.frames(0).into_iter().map(|frame| String::from_utf8(frame).expect("text"));
     let head = format!(" {RELAY} logferry - log - ");
@@ -39,7 +39,7 @@ fn arrives(collector: &Collector, pri: &str, says: &str) {
     });
 }
 
-/// Tells the relay to read its configuration again, of which it says so, and waits until it has.
+/// Reloads the configuration `times` times, which the relay logs each time.
 fn is_made_to_speak(relay: &Relay, times: u64) {
     for _ in 0..times {
         let done = || relay.metrics().sum("config_reloads_total");
@@ -49,7 +49,7 @@ fn is_made_to_speak(relay: &Relay, times: u64) {
     }
 }
 
-/// Says messages of one length, one after the other, until one finds no room.
+/// Sends messages of one length, one by one, until one finds no room.
 fn fills_up(relay: &Relay, length: usize) {
     let dropped = || relay.metrics().sum("spool_dropped_total");
     let (before, mut wire) = (dropped(), relay.door().connect());
@@ -62,7 +62,7 @@ fn fills_up(relay: &Relay, length: usize) {
     }
 }
 
-/// How many messages a collector was told were lost for this reason.
+/// How many lost messages for this reason the collector was told about.
 fn told(collector: &Collector, reason: &str) -> u64 {
     let lines = collector.frames(0).into_iter().map(|frame| String::from_utf8(frame).expect("text"));
     let lost = lines.filter_map(|line| {
@@ -87,7 +87,7 @@ fn balance(relay: &Relay) {
 fn json_is_one_object_a_line() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let setup = setup("format = \"json\"\nlevel = \"debug\"", &collector);
-    // The harness reads what a relay says as text, and this one has no port of its own.
+    // This relay logs JSON and has no admin port, so the usual start does not work.
     let mut program = crate::support::Program::start(&mut setup.command());
     let is_said = |text: &str| eventually(text, || program.stderr().contains(text).then_some(()));
     is_said("forward central: connected to");
@@ -156,7 +156,7 @@ fn what_it_says_arrives_as_its_own_message() {
     arrives(&collector, "<46>", "spool: open dir=");
     arrives(&collector, "<44>", &format!("forward central: {}", collector.url()));
     arrives(&collector, "<46>", "forward central: connected to");
-    // It is what stderr has, with the same time stamps, and it is counted as received of the relay itself.
+    // The stream has the same messages as stderr, with the same timestamps, and counts as received from the relay itself.
     let own = own_words(&collector);
     for (_, stamp, text) in &own {
         let stamp = stamp.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
@@ -167,7 +167,7 @@ fn what_it_says_arrives_as_its_own_message() {
     let own_received = relay.metrics().with("listen_received_total", "listener=\"logferry\"");
     assert_eq!(own_received as usize, own.len());
     relay.has_delivered(own.len() + 1, 0);
-    // Nothing it says while it carries that makes it say more.
+    // A log message must not cause another one when it is delivered.
     relay.stops();
     arrives(&collector, "<46>", "stopping: ");
 }
@@ -188,7 +188,7 @@ fn only_what_is_asked_for_goes_into_the_stream() {
     relay.stops();
 }
 
-/// A spool that takes nothing more, and a relay that has much to say of it.
+/// A full spool, and a relay that logs much about it.
 #[test]
 fn with_the_spool_full_nothing_waits_for_it() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -198,11 +198,11 @@ fn with_the_spool_full_nothing_waits_for_it() {
     fills_up(&relay, 4096);
     fills_up(&relay, 1);
     relay.says("spool: full: new lines are dropped");
-    // Each of these takes its own time only, though the relay's words have no room anywhere.
+    // Each reload takes its usual time, although the log messages find no room.
     is_made_to_speak(&relay, MOST_A_MINUTE + 20);
     let dropped = |reason: &str| relay.metrics().with("log_dropped_total", &format!("reason=\"{reason}\"")) as u64;
     assert!(dropped("full") > 0 && dropped("rate") > 0, "{:?}", relay.metrics());
-    // Nothing is said while nobody makes it: the page has the same numbers.
+    // The relay logs nothing by itself now, so the status page has the same numbers.
     let losses = status(&relay)["losses"].as_array().expect("losses").clone();
     for reason in ["full", "rate"] {
         let shown = losses.iter().find(|loss| loss["reason"] == format!("log-{reason}")).expect("it is shown");
@@ -215,7 +215,7 @@ fn with_the_spool_full_nothing_waits_for_it() {
 
     collector.comes();
     arrives(&collector, "<44>", "spool: full");
-    // What did not fit is told with the other losses.
+    // Log messages that did not fit are reported with the other losses.
     eventually("the gap is told", || {
         let told = |reason: &str| told(&collector, &format!("log-{reason}"));
         (told("full") == dropped("full") && told("rate") == dropped("rate")).then_some(())
@@ -225,7 +225,7 @@ fn with_the_spool_full_nothing_waits_for_it() {
     relay.stops();
 }
 
-/// With `drop-oldest` a container's new line is worth more than an old one; the relay's own words are not.
+/// With `drop-oldest` a container's new line evicts an old line; a log message evicts nothing.
 #[test]
 fn nothing_is_given_up_for_its_words() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
@@ -248,8 +248,8 @@ fn nothing_is_given_up_for_its_words() {
     relay.stops();
 }
 
-/// Two relays that send each other all they have, their own words among it: that is said once, also into what goes round, and then
-/// nothing goes round any more.
+/// Two relays that forward everything to each other, including their own log: the loop is logged once, and that message enters the loop,
+/// too. After that nothing circulates.
 #[test]
 fn two_that_feed_each_other_say_no_more_than_one() {
     let ports = [(), ()].map(|()| crate::support::Held::on(&[crate::support::collector::LOCAL]).port());
@@ -262,7 +262,7 @@ fn two_that_feed_each_other_say_no_more_than_one() {
     eventually("they have found each other", || both_connected().then_some(()));
     let times_said = |relay: &Relay| relay.stderr().matches("forward central: it leads back to this relay").count();
     eventually("it is said", || (times_said(&one) + times_said(&two) > 0).then_some(()));
-    // What goes round has the mark of one of them by and by, and ends there.
+    // Circulating lines get the mark of one of the relays after a while, and end there.
     let dropped =
         || [&one, &two].map(|relay| relay.metrics().with("spool_dropped_total", "reason=\"loop\"")).iter().sum::<i64>();
     eventually("it is dropped", || (dropped() > 0).then_some(()));
@@ -274,7 +274,7 @@ fn two_that_feed_each_other_say_no_more_than_one() {
     }
 }
 
-/// Also of the first one, before anything was delivered.
+/// The end of the first outage is logged too, even if nothing was delivered before.
 #[test]
 fn the_end_of_an_outage_is_said() {
     let mut collector = Collector::tcp(Framing::OctetCounting);
@@ -291,11 +291,11 @@ fn the_end_of_an_outage_is_said() {
     relay.stops();
 }
 
-/// Each connection carries the news that the one before it broke, so that one log line would breed the next.
+/// Each connection carries the log message that the previous one broke, so that one message could cause the next.
 #[test]
 fn a_collector_that_comes_and_goes_is_a_few_lines_a_minute() {
     const CONNECTIONS: usize = 12;
-    /// Of one forward: `src/forward/log_limiter.rs`. One more says that it is enough.
+    /// Per forward: `src/forward/log_limiter.rs`, and a final message about the limit.
     const MOST: usize = 17;
     let collector = Collector::tcp(Framing::OctetCounting);
     let start = Instant::now();

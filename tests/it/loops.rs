@@ -1,5 +1,5 @@
-//! A forward that leads back to its own relay: directly, through an address that somebody else publishes, round a ring. No line goes round for
-//! ever, and somebody is told. A chain of relays is none.
+//! A forward that leads back to its own relay: directly, through an address that another program publishes, or around a ring. No line
+//! circulates for ever, and the relay reports the loop. A chain of relays is no loop.
 
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
@@ -7,7 +7,7 @@ use std::thread;
 use crate::support::collector::LOCAL;
 use crate::support::{Certs, Collector, Door, Framing, Held, Relay, Setup, eventually, run, says, splice};
 
-/// A port that nobody else gets.
+/// A reserved port.
 fn port() -> u16 {
     Held::on(&[LOCAL]).port()
 }
@@ -31,7 +31,7 @@ fn says_a_line(relay: &Relay, certs: &Certs) {
     }
 }
 
-/// The address is a listener of the same relay: nothing is sent, nothing is given up, and it says so. `check` sees it too.
+/// The address is a listener of the same relay: nothing is sent, no line is lost, and the relay reports it. `check` finds it too.
 #[test]
 fn a_forward_to_its_own_listener() {
     let certs = Certs::get();
@@ -57,7 +57,7 @@ fn a_forward_to_its_own_listener() {
     }
 }
 
-/// Takes connections or datagrams and hands them on, as Docker does for a published port. Its address.
+/// Accepts connections or datagrams and forwards them, like Docker for a published port. Returns its address.
 fn published(is_udp: bool, to: SocketAddr) -> SocketAddr {
     if is_udp {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -81,7 +81,7 @@ fn published(is_udp: bool, to: SocketAddr) -> SocketAddr {
     at
 }
 
-/// It cannot see whose address that is. A line that comes back ends there, and so does each one after it.
+/// The relay cannot know that the address leads back. A line that comes back ends there, and so do all later lines.
 #[test]
 fn a_forward_to_an_address_that_leads_back() {
     let certs = Certs::get();
@@ -110,7 +110,7 @@ fn a_forward_to_an_address_that_leads_back() {
     }
 }
 
-/// Each of two relays is the other's collector: the one that a line has come to first knows it again.
+/// Two relays are each other's collector: the first relay that received a line recognizes it.
 #[test]
 fn a_ring_of_two_relays() {
     let held = Held::on(&[LOCAL]);
@@ -131,7 +131,7 @@ fn a_ring_of_two_relays() {
     second.kill();
 }
 
-/// Each line arrives, once, and few of them have a mark.
+/// Each line arrives once, and few lines have a hop mark.
 #[test]
 fn a_chain_of_relays_is_no_loop() {
     const LINES: usize = 2000;

@@ -1,4 +1,4 @@
-//! When lines are lost: which ones go first, and how the collector hears of it.
+//! Lost lines: which lines are dropped first, and how the collector is told.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::support::{Collector, Docker, Format, Framing, Relay, Setup, eventuall
 
 const MESSAGE: usize = 4096;
 
-/// A relay with a spool of 1 MiB, of which `keys` say more, and a collector that is not there.
+/// A relay with a spool of 1 MiB and these further `keys`, and a collector that is away.
 fn relay(keys: &str) -> (Collector, Relay) {
     let collector = Collector::tcp_away(Framing::OctetCounting);
     let setup = Setup::new().spool(&format!("max-size = \"1MiB\"\n{keys}")).listen("tcp://127.0.0.1:0");
@@ -14,7 +14,7 @@ fn relay(keys: &str) -> (Collector, Relay) {
     (collector, relay)
 }
 
-/// So many messages of one severity, each `MESSAGE` bytes long, and never more than a few on their way to the spool.
+/// Sends `count` messages of one severity, each `MESSAGE` bytes long, with only a few in flight at a time.
 fn says(relay: &Relay, severity: u8, count: usize) {
     let container = Docker::new(Format::Rfc5424Micro, "web").severity(severity);
     let mut wire = relay.door().connect();
@@ -28,7 +28,7 @@ fn says(relay: &Relay, severity: u8, count: usize) {
     }
 }
 
-/// Waits until the collector has been told of every line that is counted as lost; what it was told, by reason.
+/// Waits until the collector has been told about every lost line; returns the numbers by reason.
 #[track_caller]
 fn told(collector: &Collector, relay: &Relay) -> BTreeMap<String, u64> {
     eventually("all losses are told", || {
@@ -49,7 +49,7 @@ fn told(collector: &Collector, relay: &Relay) -> BTreeMap<String, u64> {
 fn with_drop_newest_the_least_severe_are_refused_first() {
     let (mut collector, relay) = relay("when-full = \"drop-newest\"");
     let dropped = |reason: &str| relay.metrics().with("spool_dropped_total", reason);
-    // Information up to where it is refused; errors after that; and in the end nothing goes.
+    // Info until it is rejected; then errors; and at last even errors find no room.
     says(&relay, 6, 400);
     assert!(dropped("severity") > 0 && dropped("full") == 0, "{:?}", relay.metrics());
     let refused = dropped("severity");

@@ -1,8 +1,7 @@
-//! The stories: what a user sees of a relay, told against the real program. A module for each kind of story;
-//! `tests/support/mod.rs` says what belongs into which. One target, so that what all of them use is compiled and linked
-//! once: `cargo test --test it`, or some of it, `cargo test --test it names::`.
+//! Tests of the real program from a user's point of view. Each module has one topic; `tests/support/mod.rs` lists them. All are one target,
+//! so that shared code is compiled and linked once: `cargo test --test it`, or a part of it, `cargo test --test it names::`.
 //!
-//! What needs a process of its own, or much time, is a target of its own beside this one.
+//! A test that needs a separate process, or much time, is a separate target.
 
 mod accessibility;
 mod activation;

@@ -1,5 +1,4 @@
-//! What packages ship beside the binary: the manual pages name everything `--help` does, and a shell completes by the files
-//! that are made for it.
+//! Documentation in packages: the manual pages name everything that `--help` names, and the generated completion files work in a shell.
 
 #[path = "../../examples/manual.rs"]
 #[allow(dead_code)]
@@ -43,7 +42,7 @@ fn every_command_has_a_page_with_all_its_flags() {
     assert!(commands >= 6 && flags > 20, "only {commands} commands with {flags} flags");
 }
 
-/// What bash would offer for the last of `words`.
+/// The completions that bash offers for the last of `words`.
 fn completes(bash: &Path, completions: &Path, words: &[&str]) -> Vec<String> {
     let script = r#"
         source "$1" || exit 1

@@ -1,5 +1,5 @@
-//! What Prometheus and Grafana are given in deploy/monitoring: alerts and a dashboard that ask for what the relay exports,
-//! and a real Prometheus that reads a real relay.
+//! The files for Prometheus and Grafana in deploy/monitoring: the alerts and the dashboard query metrics that the relay exports, and a real
+//! Prometheus scrapes a real relay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::support::{Held, Program, Relay, Setup, eventually, installed, own_address, says};
 
-/// Labels that Prometheus puts on whatever it scrapes.
+/// Labels that Prometheus adds to all samples of a scrape.
 const OF_THE_SCRAPE: [&str; 2] = ["job", "instance"];
 
 fn folder() -> PathBuf {
@@ -51,7 +51,7 @@ fn queries() -> Vec<(String, String, String)> {
     queries
 }
 
-/// What the relay exports: the labels of each metric, and the values they were seen with.
+/// The exported metrics: the labels of each, and the values that have occurred.
 struct Exported(BTreeMap<String, BTreeMap<String, BTreeSet<String>>>);
 
 impl Exported {
@@ -83,7 +83,7 @@ impl Exported {
         Self(exported)
     }
 
-    /// What is wrong with an expression: a metric, a label or the value of a label that is not exported.
+    /// Errors in an expression: a metric, a label or a label value that is not exported.
     fn lacks(&self, expression: &str, legend: &str) -> Vec<String> {
         let label_of_legend = Regex::new(r"\{\{ *([a-z_]+) *\}\}").expect("a pattern");
         let (metrics, mut labels) = names(expression);
@@ -105,8 +105,8 @@ impl Exported {
     }
 }
 
-/// The metrics and the labels that an expression of PromQL names. Whatever is no function, no operator and no metric is taken for a
-/// label, so that a misspelt metric is found as a label that nobody has.
+/// The metrics and the labels in a PromQL expression. A word that is no function, operator or metric counts as a label, so that a misspelt
+/// metric is found as an unknown label.
 fn names(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let in_quotes_or_brackets = Regex::new(r#""[^"]*"|\[[^\]]*\]"#).expect("a pattern");
     let name = Regex::new(r"\b([a-z_][a-z0-9_]*)\b *(\(?)").expect("a pattern");
@@ -142,7 +142,7 @@ fn what_is_not_exported_is_found() {
     check("logfery_standstills > 0", "", &["logfery_standstills"]);
 }
 
-/// The column "look when" of docs/metrics.md is what the alerts are made from.
+/// The column "look when" of docs/metrics.md is the source of the alerts.
 #[test]
 fn what_an_operator_looks_at_has_an_alert() {
     let docs = fs::read_to_string(folder().join("../../docs/metrics.md")).expect("docs/metrics.md");
@@ -152,7 +152,7 @@ fn what_an_operator_looks_at_has_an_alert() {
     for row in docs.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
         let [names, _, look_when] = cells[..] else { continue };
-        // What the kernel says of a process is a row of four; one of them is looked at.
+        // The row of the process metrics has four metrics; only one of them is worth an alert.
         let Some(name) = first_name.captures(names).filter(|_| !look_when.is_empty()) else { continue };
         if name[1].starts_with("process_") || &name[1] == "logferry_forward_dead_letters" {
             continue;
@@ -222,11 +222,11 @@ impl Prometheus {
         Some(Self { address, _program: program, _dir: dir })
     }
 
-    /// An answer of its API. `None`: it does not answer yet.
+    /// A response of its API. `None`: no response yet.
     #[track_caller]
     fn asks(&self, path: &str) -> Option<Value> {
         let mut stream = TcpStream::connect(self.address).expect("Prometheus listens");
-        // Not 1.1, in which it would answer in chunks.
+        // HTTP/1.0, because a response in 1.1 would be chunked.
         write!(stream, "GET /api/v1/{path} HTTP/1.0\r\n\r\n").expect("a request");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
@@ -235,7 +235,7 @@ impl Prometheus {
         Some(body["data"].clone())
     }
 
-    /// The series that an expression gives now.
+    /// The current series of an expression.
     #[track_caller]
     fn evaluates(&self, expression: &str) -> Vec<Value> {
         let query: String = form_urlencoded::Serializer::new(String::new()).append_pair("query", expression).finish();
@@ -254,7 +254,7 @@ fn a_real_prometheus_reads_a_relay_and_raises_an_alert() {
     relay.counts("forward_pending", 5);
     let Some(prometheus) = Prometheus::scrapes(&relay) else { return };
 
-    // The collector is away: the alert begins, with the name of the forward in its text.
+    // The collector is away: the alert becomes pending, with the name of the forward in its text.
     let alert = eventually("the alert begins", || {
         let alerts = prometheus.asks("alerts")?;
         let mut alerts = alerts["alerts"].as_array().expect("a list").iter();
@@ -263,7 +263,7 @@ fn a_real_prometheus_reads_a_relay_and_raises_an_alert() {
     let forward = alert["labels"]["forward"].as_str().expect("a name");
     assert_eq!(alert["annotations"]["summary"], format!("Forward {forward} has no connection"));
 
-    // Each query of the dashboard is one that Prometheus understands, and the numbers are the relay's.
+    // Prometheus accepts each query of the dashboard, and the values are the relay's.
     let shown = |expression: &str| {
         let expression = expression.replace("$instance", ".*").replace("$__rate_interval", "1m");
         prometheus.evaluates(&expression)
@@ -273,7 +273,7 @@ fn a_real_prometheus_reads_a_relay_and_raises_an_alert() {
         if title == "Pending" || title == "Lines pending" {
             assert_eq!(series[0]["value"][1], "5", "{title}: {series:?}");
         }
-        // What has a value for each relay, however young, and no matter what happens to it.
+        // Panels that must have a value for every relay, even right after its start.
         if ["Spool used", "Connected", "Memory", "File descriptors", "Standstills"].contains(&title.as_str()) {
             assert!(!series.is_empty(), "{title} shows nothing: {expression}");
         }

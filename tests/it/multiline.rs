@@ -1,5 +1,5 @@
-//! Lines that belong together, by indentation or by a pattern: stack traces of containers, a message for each line, and of others, without a priority. Nothing of one
-//! container is joined to what another one says, and nothing is lost or counted twice.
+//! Multi-line messages, joined by indentation or by a pattern: stack traces of containers with a message per line, and streams of other
+//! programs without a priority. Lines of different containers are never joined, and no line is lost or counted twice.
 
 use crate::support::collector::LOCAL;
 use crate::support::program::{SIGHUP, SIGTERM};
@@ -13,7 +13,7 @@ fn container(name: &str) -> Docker {
     Docker::new(Format::Rfc5424Micro, name)
 }
 
-/// What arrived, in the order of the texts, each behind its container's name.
+/// The lines that have arrived, sorted by text, each after its container's name.
 fn texts(collector: &Collector, count: usize) -> Vec<String> {
     let mut texts: Vec<String> = collector
         .lines(count)
@@ -50,7 +50,7 @@ fn a_stack_trace_of_a_container_is_one_message() {
         );
         relay.counts("syslog_reassembly_pending", 0);
         assert_eq!((joined(&relay), relay.metrics().with("spool_dropped_total", "reason=\"rule\"")), (2, 2));
-        // Docker's pieces first, then lines.
+        // Docker's pieces are joined first, then lines.
         let piece = "x".repeat(16 * 1024);
         for text in [piece.as_str(), "y", "\tat a.B"] {
             web.says(&container("web"), text.as_bytes());
@@ -62,8 +62,8 @@ fn a_stack_trace_of_a_container_is_one_message() {
     }
 }
 
-/// All that does not begin as a first line does goes on with the message before it, and what nothing follows goes on by itself. On one
-/// connection, as when another relay sends.
+/// A line that does not match the pattern continues the message before it, and a message is complete after a timeout. All lines use one
+/// connection, as from another relay.
 #[test]
 fn a_pattern_tells_where_the_messages_of_a_container_begin() {
     for scheme in ["tcp", "udp"] {
@@ -99,7 +99,7 @@ fn a_pattern_tells_where_the_messages_of_a_container_begin() {
     }
 }
 
-/// A program that writes its log into a connection, as it would into a file.
+/// A program that writes its log to a connection instead of a file.
 #[test]
 fn a_pattern_tells_where_messages_without_a_priority_begin() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -121,7 +121,7 @@ fn a_pattern_tells_where_messages_without_a_priority_begin() {
     relay.stops();
 }
 
-/// What has no priority is known by the connection alone.
+/// Lines without a priority are identified only by their connection.
 #[test]
 fn lines_without_a_priority_go_on_with_what_was_said_before_them() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -144,7 +144,7 @@ fn lines_without_a_priority_go_on_with_what_was_said_before_them() {
     relay.stops();
 }
 
-/// What waits when the relay stops is handed on.
+/// Waiting lines are delivered when the relay stops.
 #[test]
 fn a_relay_that_stops_keeps_what_waits() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -168,7 +168,8 @@ fn numbers_of_relp_stand_for_lines() {
     assert!(checked.status.code() == Some(78) && said.contains("RELP's numbers stand for lines"), "{said}");
 }
 
-/// A session of RELP that stays when its listener becomes one that joins lines: each line has its own answer, and is its own message.
+/// A RELP session that stays open when its listener starts to join lines: each line has its own acknowledgement, so it stays a separate
+/// message.
 #[test]
 fn who_waits_for_answers_has_each_line_answered() {
     let collector = Collector::tcp(Framing::OctetCounting);

@@ -1,4 +1,4 @@
-//! The collector is a name: it may not resolve, move, die, have many addresses, or lose its name server.
+//! The collector is a name: it may not resolve, move, disappear, have many addresses, or lose its name server.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,20 +14,19 @@ const fn local(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
 }
 
-/// A relay that asks this name server for the collector.
+/// A relay that resolves the collector's name with this name server.
 fn relay_to(collector: &Collector, names: &NameServer) -> Relay {
     let forward = "framing = \"octet-counting\"\nconnect-timeout = \"1s\"";
     let setup = Setup::new().listen("tcp://127.0.0.1:0").section(&names.section());
     setup.forward_with(&collector.url_as(NAME), forward).start()
 }
 
-/// The messages `from..to`, over one connection.
-/// What has arrived, once or more often.
+/// All numbers that have arrived, without duplicates.
 fn numbers(collectors: &[Collector]) -> BTreeSet<usize> {
     collectors.iter().flat_map(Collector::numbers).collect()
 }
 
-/// Fails unless `0..count` have arrived, each exactly once, each collector's in order.
+/// Fails unless each of `0..count` has arrived exactly once, and at each collector in order.
 #[track_caller]
 fn all_arrived_once(collectors: &[Collector], count: usize) {
     let total = || collectors.iter().map(Collector::count).sum::<usize>();
@@ -82,7 +81,7 @@ fn a_name_that_moves_is_followed_while_the_old_address_still_works() {
     let flow = Flow::into(relay.door());
     collectors[0].frames(20);
     names.moves_to("127.0.0.3");
-    // Make before break: nothing stops, and nothing is sent twice.
+    // Make before break: the flow continues, without duplicates.
     collectors[1].frames(20);
     flow.goes_on(20);
     let sent = flow.ends();
@@ -94,7 +93,7 @@ fn a_name_that_moves_is_followed_while_the_old_address_still_works() {
     relay.stops();
 }
 
-/// And there, and back again: a failover pair whose name an operator changes.
+/// The name moves back and forth repeatedly: an operator switches a failover pair by DNS.
 #[test]
 fn a_name_may_move_many_times() {
     let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
@@ -115,7 +114,7 @@ fn a_name_may_move_many_times() {
     relay.stops();
 }
 
-/// Two of eight addresses are told each time, others each time.
+/// Each answer has two of eight addresses, in rotation.
 #[test]
 fn a_name_whose_answers_rotate_has_not_moved() {
     const ADDRESSES: [&str; 8] =
@@ -144,10 +143,10 @@ fn a_name_whose_answers_rotate_has_not_moved() {
     relay.stops();
 }
 
-/// More than kernels hold between a relay and a collector that does not read.
+/// More lines than the kernels buffer between a relay and a collector that does not read.
 const BACKLOG: usize = 1500;
 
-/// A relay with a backlog whose collector hangs when the name moves away from it.
+/// A relay with a backlog; its collector hangs when the name moves away.
 fn moving_away_from_a_collector_that_hangs(names: &NameServer, collectors: &[Collector]) -> Relay {
     let relay = relay_to(&collectors[0], names);
     relay.counts("forward_connected", 1);
@@ -159,7 +158,7 @@ fn moving_away_from_a_collector_that_hangs(names: &NameServer, collectors: &[Col
     relay
 }
 
-/// What is half sent is finished: no line is torn, and none is sent to both.
+/// The line in flight is completed: no line is torn, and none is sent to both.
 #[test]
 fn a_name_that_moves_in_the_middle_of_a_backlog() {
     let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
@@ -173,7 +172,7 @@ fn a_name_that_moves_in_the_middle_of_a_backlog() {
     relay.stops();
 }
 
-/// The old collector never wakes up: what it has not taken goes to the new one.
+/// The old collector hangs for good: lines that it has not accepted go to the new one.
 #[test]
 fn a_name_that_moves_away_from_a_collector_that_hangs() {
     let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
@@ -181,13 +180,13 @@ fn a_name_that_moves_away_from_a_collector_that_hangs() {
     collectors.iter_mut().for_each(Collector::comes);
     let relay = moving_away_from_a_collector_that_hangs(&names, &collectors);
     relay.has_delivered(BACKLOG, 0);
-    // What its kernel had taken counts as delivered, and is, once it reads it.
+    // Lines in the hanging collector's kernel count as delivered, and are delivered once it reads them.
     collectors[0].goes_on();
     eventually("everything, at either", || numbers(&collectors).into_iter().eq(0..BACKLOG).then_some(()));
     relay.stops();
 }
 
-/// The new address is in the DNS before anybody listens there: the old one goes on serving.
+/// The name points to the new address before a collector listens there: the relay keeps the old connection.
 #[test]
 fn the_old_address_serves_until_the_new_one_answers() {
     let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
@@ -245,7 +244,7 @@ fn a_datagram_forward_follows_the_name_too() {
 
 #[test]
 fn dead_addresses_of_a_name_are_passed_over() {
-    // Every address but one is dead, so that whatever order they are tried in, dead ones come first nearly always.
+    // Only one address is alive, so that in any order dead addresses are usually tried first.
     let dead = ["127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7"];
     let Some(names) = NameServer::start(&[&dead[..], &["127.0.0.2"]].concat()) else { return };
     let mut collectors = Collector::on_one_port(false, [local(2), local(4), local(5), local(6), local(7)]);
@@ -253,7 +252,7 @@ fn dead_addresses_of_a_name_are_passed_over() {
     let relay = relay_to(&collectors[0], &names);
     says(&relay, 0..50);
     collectors[0].frames(50);
-    // And each time it has to connect again.
+    // The relay has to reconnect each time.
     for round in 1..=5 {
         relay.has_delivered(49 + round, 0);
         collectors[0].hangs_up();
@@ -281,7 +280,7 @@ fn without_a_name_server_the_last_good_answer_serves() {
     eventually("the relay has asked in vain", || {
         (relay.metrics().sum("forward_resolve_failures_total") > 0).then_some(())
     });
-    // The connection that stands goes on, and when it ends the next one goes where the last one went.
+    // The open connection continues, and the next connection uses the last known address.
     says(&relay, 50..60);
     collector.frames(60);
     relay.has_delivered(60, 0);
@@ -295,7 +294,7 @@ fn without_a_name_server_the_last_good_answer_serves() {
     relay.stops();
 }
 
-/// NXDOMAIN is not final either: somebody edits a zone, and for a moment the name is gone.
+/// NXDOMAIN is not final: during an edit of a zone a name can be missing for a moment.
 #[test]
 fn a_name_that_vanishes_keeps_its_connection() {
     let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
@@ -333,7 +332,7 @@ fn a_name_with_only_an_ipv6_address() {
     relay.stops();
 }
 
-/// A relay that believes an answer for longer than any test waits.
+/// A relay that caches an answer for longer than any test waits.
 fn slow_relay_to(url: &str, names: &ScriptedServer, keys: &str) -> Relay {
     let forward = format!("framing = \"octet-counting\"\nconnect-timeout = \"1s\"\n{keys}");
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
@@ -341,7 +340,7 @@ fn slow_relay_to(url: &str, names: &ScriptedServer, keys: &str) -> Relay {
     setup.forward_with(url, &forward).start()
 }
 
-/// Nothing is acknowledged: the name is asked for now, not when its time is over, nor when the kernel gives up.
+/// The collector acknowledges nothing: the relay resolves the name at once, before the TTL has passed, and before the kernel gives up.
 #[test]
 fn a_collector_that_stands_still_is_left_as_soon_as_the_name_has_moved() {
     let names = ScriptedServer::with(&["127.0.0.2"]);
@@ -353,18 +352,18 @@ fn a_collector_that_stands_still_is_left_as_soon_as_the_name_has_moved() {
     collectors[0].hangs();
     says_at_length(&relay, 10..BACKLOG, 8192);
     relay.has_spooled(BACKLOG);
-    // The first look finds nothing new.
+    // The first query returns the old address.
     names.is_asked(2);
     names.points_to(&["127.0.0.3"]);
     relay.has_delivered(BACKLOG, 0);
     assert_eq!(relay.metrics().sum("forward_moves_total"), 1);
-    // What it gets when it wakes up is whole lines, though the connection was given up in the middle of one.
+    // When the collector continues, it gets only whole lines, although the connection was closed in the middle of a line.
     collectors[0].goes_on();
     eventually("everything, at either", || numbers(&collectors).into_iter().eq(0..BACKLOG).then_some(()));
     relay.stops();
 }
 
-/// One that only has nothing to do is not asked for.
+/// An idle connection is no reason to query the name.
 #[test]
 fn a_quiet_connection_does_not_stand_still() {
     let names = ScriptedServer::with(&["127.0.0.2"]);
@@ -374,7 +373,7 @@ fn a_quiet_connection_does_not_stand_still() {
     says(&relay, 0..10);
     relay.has_delivered(10, 0);
     let asked = names.asked();
-    // Each is quiet for longer than what would be a stall.
+    // Each pause is longer than the limit for a stall.
     for number in 10..13 {
         says(&relay, number..number + 1);
         relay.has_delivered(number + 1, 0);
@@ -384,7 +383,7 @@ fn a_quiet_connection_does_not_stand_still() {
     relay.stops();
 }
 
-/// Two more relays on one port, as collectors that can be stopped; each hands on to one that writes down.
+/// Two relays on one port, as collectors that can be stopped; each forwards to a recording collector.
 fn aggregators(scheme: &str, behind: &[Collector; 2]) -> [Relay; 2] {
     let start = |address: &str, port: u16, to: &Collector| {
         let listening = Setup::new().listen(&format!("{scheme}://{address}:{port}"));
@@ -395,7 +394,7 @@ fn aggregators(scheme: &str, behind: &[Collector; 2]) -> [Relay; 2] {
     [first, start("127.0.0.3", port, &behind[1]).start()]
 }
 
-/// `kill -STOP`: its kernel takes connections and lines for it as if nothing were.
+/// `kill -STOP`: the process's kernel still accepts connections and data.
 #[track_caller]
 fn a_stopped_process_is_left(scheme: &str) {
     let names = ScriptedServer::with(&["127.0.0.2"]);
@@ -411,7 +410,7 @@ fn a_stopped_process_is_left(scheme: &str) {
     names.is_asked(2);
     names.points_to(&["127.0.0.3"]);
     eventually("the relay has moved", || (relay.metrics().sum("forward_moves_total") == 1).then_some(()));
-    // What its kernel had taken too: it may never wake up.
+    // Lines in the stopped process's kernel are sent again, because it may never continue.
     eventually("the backlog, at the second", || numbers(&behind[1..]).into_iter().eq(10..BACKLOG).then_some(()));
     relay.has_delivered(BACKLOG, 0);
     assert_eq!(numbers(&behind[..1]), (0..10).collect());

@@ -1,4 +1,4 @@
-//! JetStream of NATS, by a real server: what a stream has of each line, and that it has it once.
+//! NATS JetStream, with a real server: the content of each stored line, and that each line is stored once.
 
 use std::fs;
 
@@ -21,12 +21,12 @@ fn to_with(url: &str, keys: &str) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward_with(url, keys)
 }
 
-/// Waits until so many lines are delivered, as the relay counts them.
+/// Waits until the relay counts `lines` lines as delivered.
 fn delivers(relay: &Relay, lines: usize) {
     relay.has_delivered(lines, 0);
 }
 
-/// Panics unless a stream has these numbers, each once.
+/// Panics unless the stream has each of these numbers exactly once.
 #[track_caller]
 fn are_once(stored: &[Stored], numbers: std::ops::Range<usize>) {
     let mut found: Vec<usize> = stored.iter().map(Stored::number).collect();
@@ -48,19 +48,19 @@ fn a_line_is_a_message_under_its_number() {
     delivers(&relay, 2);
     let stored = client.stored();
     assert_eq!(stored[0].subject, "logs.host1_example_com.proj-web-1");
-    // The spool's ID, the forward, which opening of the spool, the line.
+    // The message ID: the spool's ID, the forward, the spool's session, and the line.
     let opening = stored[0].id.strip_suffix("-0").unwrap_or_else(|| panic!("{}", stored[0].id));
     assert!(opening.contains("/central-") && stored[1].id == format!("{opening}-1"), "{stored:?}");
     let record = &stored[0].record;
     assert_eq!((&record["message"], &record["host"]), (&json!("it broke"), &json!("host1.example.com")));
     assert_eq!(record["container_name"], "proj-web-1", "{record}");
-    // What names no host comes from the relay's, and what names no program has `-`.
+    // A message without a host gets the relay's host name, and a message without a program has `-`.
     assert!(stored[1].subject.starts_with("logs.") && stored[1].subject.ends_with(".-"), "{}", stored[1].subject);
     assert_eq!(stored[1].record["message"], "bare");
     relay.stops();
 }
 
-/// The server is away, and the relay is killed with a backlog and again while it is delivered: each line is there once, in order.
+/// The server is away, and the relay is killed with a backlog and again during delivery: each line is stored once, in order.
 #[test]
 fn a_killed_relay_delivers_each_line_once() {
     let Some(mut server) = NatsServer::on("127.71.0.1", "") else { return };
@@ -85,7 +85,7 @@ fn a_killed_relay_delivers_each_line_once() {
     relay.stops();
 }
 
-/// A server that is killed while lines come: what it had stored it knows again.
+/// A server that is killed while lines come: it recognizes lines that it had stored.
 #[test]
 fn a_killed_server_has_each_line_once() {
     let Some(mut server) = NatsServer::on("127.71.0.2", "") else { return };
@@ -102,7 +102,7 @@ fn a_killed_server_has_each_line_once() {
     relay.stops();
 }
 
-/// Nobody takes the subject: that is said, nothing is given up, and it goes on when there is a stream.
+/// No stream has this subject: the relay reports it, keeps the lines, and continues once there is a stream.
 #[test]
 fn lines_wait_for_their_stream() {
     let Some(server) = NatsServer::start("") else { return };
@@ -120,7 +120,7 @@ fn lines_wait_for_their_stream() {
     relay.stops();
 }
 
-/// Where one subject has a stream and another has none, the log does not say each time that lines are taken.
+/// If one subject has a stream and another has none, the log does not report each recovery.
 #[test]
 fn one_subject_without_a_stream_stops_those_behind_it() {
     let Some(server) = NatsServer::start("") else { return };
@@ -141,7 +141,7 @@ fn one_subject_without_a_stream_stops_those_behind_it() {
     relay.stops();
 }
 
-/// A message that the stream does not take, and one that the server does not take, are dead letters. The rest arrives.
+/// A message above the limit of the stream, and a message above the limit of the server, are dead letters. The rest arrives.
 #[test]
 fn what_is_too_large_is_a_dead_letter() {
     let Some(server) = NatsServer::start("max_payload: 20000") else { return };
@@ -154,7 +154,7 @@ fn what_is_too_large_is_a_dead_letter() {
     for length in [12_000, 30_000] {
         wire.send(format!("<14>1 - - - - - - {}\n", "x".repeat(length)).as_bytes());
     }
-    // The order in which two connections are read is nobody's.
+    // The relay may read two connections in any order.
     relay.counts("spool_spooled_total", 12);
     says(&relay, 10..20);
     relay.counts("forward_pending", 0);
@@ -168,7 +168,7 @@ fn what_is_too_large_is_a_dead_letter() {
     relay.stops();
 }
 
-/// A stream that is full and gives up nothing: lines wait, and that is said.
+/// A full stream that discards new messages: lines wait, and the relay reports it.
 #[test]
 fn lines_wait_for_room_in_a_stream() {
     let Some(server) = NatsServer::start("") else { return };
@@ -191,7 +191,7 @@ fn lines_wait_for_room_in_a_stream() {
     relay.stops();
 }
 
-/// A server that knows its clients: by a token, a password, a key, or a JWT.
+/// A server with authentication: by a token, a password, a key, or a JWT.
 #[test]
 fn a_server_is_told_who_we_are() {
     let key = NatsKey::new('U');
@@ -226,10 +226,10 @@ fn knows(setup: &Setup, client: &mut NatsClient, numbers: std::ops::Range<usize>
     relay.stops();
 }
 
-/// Accounts whose users have JWTs, as with `nsc` and its files of credentials.
+/// Accounts whose users have JWTs, like `nsc` with its credentials files.
 #[test]
 fn credentials_are_a_file_of_nsc() {
-    // Larger than this user's messages may be, of which the server's first words say nothing.
+    // Larger than this user's limit, which the server's INFO does not mention.
     let user = NatsUser::new(json!({"payload": 3000}));
     let Some(server) = NatsServer::start(&user.conf) else { return };
     let mut client = server.client_as(|nonce| user.login(nonce));
@@ -250,7 +250,7 @@ fn credentials_are_a_file_of_nsc() {
     relay.stops();
 }
 
-/// Wrong credentials are no reason to lose a line. A file with new ones counts at once.
+/// Wrong credentials cost no line. New credentials in the file are used at once.
 #[test]
 fn credentials_that_are_refused_stop_it_and_cost_nothing() {
     let Some(server) = NatsServer::start("authorization { token: \"new\" }") else { return };
@@ -275,7 +275,7 @@ fn credentials_that_are_refused_stop_it_and_cost_nothing() {
     relay.stops();
 }
 
-/// A subject to which this user may not publish, of which the server says nothing in an answer.
+/// This user has no permission to publish to a subject; the server reports that only as an asynchronous error.
 #[test]
 fn a_subject_that_is_forbidden_stops_it() {
     let conf = "authorization { users: [ { user: relay, password: p, permissions: { publish: [\"logs.>\"], subscribe: [\"_INBOX.>\"] } } ] }";
@@ -296,7 +296,7 @@ fn a_server_with_tls_shows_who_it_is() {
         certs.path("server.pem"),
         certs.path("server-key.pem")
     );
-    // Where `localhost` is.
+    // The address of `localhost`.
     let Some(server) = NatsServer::on("127.0.0.1", &conf) else { return };
     let mut client = server.client();
     client.makes_stream("logs.>", json!({}));
@@ -323,7 +323,7 @@ fn a_server_with_tls_shows_who_it_is() {
     assert_eq!(client.count(), 100);
 }
 
-/// A server that is about to stop says so, and its clients go before it hangs up.
+/// A server that is about to stop (lame duck mode) announces it, and its clients leave before it closes the connections.
 #[test]
 fn a_server_that_is_about_to_stop_is_left() {
     let Some(mut server) = NatsServer::on("127.71.0.3", "lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"")
@@ -344,7 +344,7 @@ fn a_server_that_is_about_to_stop_is_left() {
     relay.stops();
 }
 
-/// What listens at the wrong port is said, and what `check --connect` finds at the right one.
+/// The relay reports a wrong protocol on the port, and `check --connect` succeeds on the right port.
 #[test]
 fn what_is_no_nats_is_said() {
     let Some(server) = NatsServer::start("") else { return };
@@ -366,7 +366,7 @@ fn what_is_no_nats_is_said() {
     relay.stops();
 }
 
-/// Which of the servers a relay speaks with.
+/// The index of the server that the relay is connected to.
 #[track_caller]
 fn speaks_with(relay: &Relay, cluster: &NatsCluster) -> usize {
     eventually("it speaks with a server", || {
@@ -375,7 +375,7 @@ fn speaks_with(relay: &Relay, cluster: &NatsCluster) -> usize {
     })
 }
 
-/// The server is killed with which the relay speaks, while lines come.
+/// Kills the relay's server while lines come.
 fn loses_a_server(setup: &Setup, cluster: &mut NatsCluster) {
     cluster.makes_stream("logs.>");
     let relay = setup.start();
@@ -405,7 +405,7 @@ fn a_name_of_a_clusters_servers_has_each_line_once_though_one_is_killed() {
     loses_a_server(&setup, &mut cluster);
 }
 
-/// Two relays publish to it, each through a server of its own first, and one of these is killed and comes back.
+/// Two relays publish to the cluster, first through different servers, and one of these servers is killed and restarted.
 #[test]
 fn two_relays_publish_to_a_cluster() {
     let Some(mut cluster) = NatsCluster::start() else { return };

@@ -1,4 +1,4 @@
-//! What a client of another make may ask of our TLS, and does not get: OpenSSL's `s_client` asks.
+//! Requests of another TLS implementation that our TLS must refuse: OpenSSL's `s_client` tries them.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ fn openssl() -> Option<PathBuf> {
     installed("openssl", "openssl")
 }
 
-/// `openssl`, and somebody who talks to it.
+/// A running `openssl`, and its stdin.
 struct OpenSsl {
     program: Program,
     stdin: ChildStdin,
@@ -33,7 +33,7 @@ impl OpenSsl {
         Self { program, stdin }
     }
 
-    /// All that it has said so far.
+    /// Its output so far.
     fn said(&self) -> String {
         String::from_utf8_lossy(&self.program.stdout()).into_owned() + &self.program.stderr()
     }
@@ -54,7 +54,7 @@ fn relay(collector: &Collector) -> Relay {
     Setup::new().listen_with("tcp+tls://127.0.0.1:0", &Certs::get().listen()).forward(&collector.url()).start()
 }
 
-/// OpenSSL as a server, and its port.
+/// An OpenSSL server, and its port.
 fn server(arguments: &[&str]) -> (OpenSsl, u16) {
     let certs = Certs::get();
     let (cert, key) = (certs.path("server.pem"), certs.path("server-key.pem"));
@@ -80,11 +80,11 @@ fn only_modern_versions_and_ciphers_are_spoken() {
         client.hears("<30>by openssl\n");
         collector.frames(number + 1);
     }
-    // Without a level of its own OpenSSL would not even ask.
+    // At its default security level OpenSSL would not offer these.
     let old = [
         &["-tls1", "-cipher", "DEFAULT@SECLEVEL=0"][..],
         &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"],
-        // Without forward secrecy, without authenticated encryption, without either.
+        // Without forward secrecy, without authenticated encryption, without both.
         &["-tls1_2", "-cipher", "kRSA@SECLEVEL=0"],
         &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256@SECLEVEL=0"],
         &["-tls1_2", "-cipher", "AES128-SHA:DES-CBC3-SHA@SECLEVEL=0"],
@@ -98,7 +98,7 @@ fn only_modern_versions_and_ciphers_are_spoken() {
     relay.stops();
 }
 
-/// Each is refused for a reason of its own, and that is what the log and `/status` say.
+/// Each client is refused for a different reason, which the log and `/status` show.
 #[test]
 fn a_listener_says_whom_it_refused_and_why() {
     if openssl().is_none() {
@@ -131,7 +131,7 @@ fn a_listener_says_whom_it_refused_and_why() {
         refuses("no-certificate", "it showed no certificate");
         let _client = client(&stranger);
         refuses("unknown-ca", "no CA of `client-ca` has signed its certificate");
-        // One for a server only.
+        // A certificate that is valid for servers only.
         let _client = client(&server);
         refuses("bad-certificate", "its certificate cannot be used: ");
         let wrong_ca = others.path("ca.pem");
@@ -147,7 +147,7 @@ fn a_listener_says_whom_it_refused_and_why() {
     relay.stops();
 }
 
-/// Without a ticket or an ID there is no session to resume, and without that nothing that could be sent before the handshake.
+/// Without session tickets and session IDs no session can be resumed, and so there is no 0-RTT data.
 #[test]
 fn nobody_is_given_a_session_to_resume() {
     if openssl().is_none() {
@@ -161,14 +161,14 @@ fn nobody_is_given_a_session_to_resume() {
         let mut client = OpenSsl::client(relay.door().port(), &[version, "-msg"]);
         client.says("Verify return code: 0 (ok)", 1);
         client.hears("<30>by openssl\n");
-        // A ticket would have come before the relay reads a message.
+        // A ticket would arrive before the relay reads a message.
         collector.frames(number + 1);
         let said = client.said();
         assert!(!said.contains(TICKET), "{said}");
         assert!(said.lines().filter_map(|line| line.strip_prefix(ID)).all(str::is_empty), "{said}");
     }
     relay.stops();
-    // Others do give them, and it is seen.
+    // The check works: OpenSSL's own server sends tickets.
     let (_server, port) = server(&[]);
     OpenSsl::client(port, &["-tls1_3", "-msg"]).says(TICKET, 2);
     OpenSsl::client(port, &["-tls1_2", "-msg"]).says(TICKET, 1);
@@ -188,7 +188,7 @@ fn nobody_has_a_handshake_done_again() {
         client.says("RENEGOTIATING", 1);
         client
     };
-    // Others do it, and it is seen.
+    // The check works: OpenSSL's own server renegotiates.
     let (_server, port) = server(&["-client_renegotiation"]);
     again(port).says("ServerHello\n", 2);
 

@@ -1,4 +1,4 @@
-//! OpenTelemetry's logs, as its own package for Python reads them.
+//! OpenTelemetry's logs, as OpenTelemetry's own Python package reads them.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,8 @@ use crate::support::http::status;
 use crate::support::peers::OtlpRecord;
 use crate::support::{OtlpReceiver, Relay, Setup};
 
-/// Sends these messages by a relay that delivers to the package, and returns what that has understood. It answers as long as it is there.
+/// Sends these messages through a relay to the package, and returns the records that it has understood. The receiver runs as long as it is
+/// kept.
 #[track_caller]
 fn understood(messages: &[&[u8]]) -> Option<(Relay, OtlpReceiver, Vec<Value>)> {
     let receiver = OtlpReceiver::start()?;
@@ -26,7 +27,7 @@ fn understood(messages: &[&[u8]]) -> Option<(Relay, OtlpReceiver, Vec<Value>)> {
     Some((relay, receiver, records))
 }
 
-/// `KeyValue`s without what is another one in each relay.
+/// The `KeyValue`s without those that differ between relays.
 fn attributes(of: &Value) -> Value {
     let pairs = of["attributes"].as_array().expect("an array").iter();
     let pairs = pairs.filter(|pair| pair["key"] != "network.peer.address" && pair["key"] != "log.record.uid");

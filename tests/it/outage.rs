@@ -1,4 +1,4 @@
-//! The collector hangs, dies and comes back, and is called by its address all the time.
+//! The collector hangs, dies and comes back, always at the same address.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ fn relay_to(collector: &Collector) -> Relay {
     setup.forward_with(&collector.url(), "framing = \"octet-counting\"").start()
 }
 
-/// Numbers, padded with zeros in front to so many bytes.
+/// The numbers that have arrived, without duplicates.
 fn numbers(collector: &Collector) -> BTreeSet<usize> {
     collector.numbers().into_iter().collect()
 }
 
-/// A kernel acknowledges for an application that is about to die: what it had not read comes again.
+/// The kernel acknowledges data for an application that is about to die: lines that it had not read are sent again.
 #[track_caller]
 fn dies_with_lines_unread(mut collector: Collector) {
     let keys = format!("framing = \"octet-counting\"\n{}", crate::support::Certs::trusted(&collector.url()));
@@ -22,14 +22,14 @@ fn dies_with_lines_unread(mut collector: Collector) {
     says_at_length(&relay, 0..50, 1);
     collector.frames(50);
     collector.hangs();
-    // The reader is in a call already, which this one wakes.
+    // The collector's thread is blocked in read already; this line completes that call.
     says_at_length(&relay, 50..51, 1);
     collector.frames(51);
     says_at_length(&relay, 51..100, 1);
     relay.has_spooled(100);
     collector.goes_unread();
     collector.comes();
-    // So that there is a reason to connect again.
+    // This line makes the relay connect again.
     says_at_length(&relay, 100..101, 1);
     eventually("the last one", || numbers(&collector).contains(&100).then_some(()));
     let missing: Vec<_> = (0..=100).filter(|number| !numbers(&collector).contains(number)).collect();
@@ -47,7 +47,7 @@ fn what_a_dead_collector_had_not_read_comes_again_by_tls() {
     dies_with_lines_unread(Collector::tls(Framing::OctetCounting, false));
 }
 
-/// Containers must not feel it: whoever stops reading them freezes `docker stop`.
+/// Containers must not notice: a relay that stops reading blocks even `docker stop`.
 #[test]
 fn a_collector_that_hangs_holds_no_sender() {
     const MESSAGES: usize = 1500;
@@ -55,7 +55,7 @@ fn a_collector_that_hangs_holds_no_sender() {
     let relay = relay_to(&collector);
     relay.counts("forward_connected", 1);
     collector.hangs();
-    // More than kernels hold.
+    // More than the kernels buffer.
     says_at_length(&relay, 0..MESSAGES, 8192);
     relay.has_spooled(MESSAGES);
     collector.goes_on();
@@ -65,7 +65,7 @@ fn a_collector_that_hangs_holds_no_sender() {
     relay.stops();
 }
 
-/// What a kernel takes in for a program that hangs is far more than the usual replay window.
+/// The kernel buffers far more for a hanging program than the default replay window.
 #[test]
 fn what_a_hanging_collector_never_read_comes_again() {
     const MESSAGES: usize = 2000;
@@ -76,9 +76,9 @@ fn what_a_hanging_collector_never_read_comes_again() {
     let relay = setup.section(&forward("hangs", &collector)).section(&forward("healthy", &healthy)).start();
     relay.counts("forward_connected", 2);
     collector.hangs();
-    // Its kernel takes some of it, and our kernel some more.
+    // Part of it is in the collector's kernel, and part in the relay's kernel.
     says_at_length(&relay, 0..MESSAGES, 8192);
-    // The other forward has waited for as long as acknowledged lines are kept.
+    // By then acknowledged lines would have exceeded the time for which they are kept.
     eventually("a forward delivers", || {
         (relay.metrics().with("forward_delivered_total", "forward=\"healthy\"") == MESSAGES as i64).then_some(())
     });
@@ -88,7 +88,7 @@ fn what_a_hanging_collector_never_read_comes_again() {
     relay.stops();
 }
 
-/// Its window opens only when a good part of its buffer was read, and that takes longer than `dead-after`.
+/// The receive window opens only after a large part of the buffer is read, which takes longer than `dead-after`.
 #[test]
 fn a_collector_that_reads_slowly_is_not_dead() {
     const MESSAGES: usize = 1000;
@@ -96,10 +96,10 @@ fn a_collector_that_reads_slowly_is_not_dead() {
     collector.reads_slowly(4096);
     let keys = "framing = \"octet-counting\"\ndead-after = \"2s\"";
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), keys).start();
-    // More than kernels hold.
+    // More than the kernels buffer.
     says_at_length(&relay, 0..MESSAGES, 8192);
     relay.has_spooled(MESSAGES);
-    // Several buffers full: 400 kB at 40 kB/s.
+    // Several full buffers: 400 kB at 40 kB/s.
     collector.frames(50);
     assert_eq!((collector.accepted(), relay.metrics().sum("forward_connects_total")), (1, 1));
     collector.goes_on();
@@ -110,7 +110,7 @@ fn a_collector_that_reads_slowly_is_not_dead() {
     relay.stops();
 }
 
-/// Its kernel answers, so it may only be slow; but not for ever.
+/// The collector's kernel answers, so the collector may only be slow; but the relay does not wait for ever.
 #[test]
 fn a_collector_that_hangs_for_long_is_connected_anew() {
     const MESSAGES: usize = 1000;
@@ -119,7 +119,7 @@ fn a_collector_that_hangs_for_long_is_connected_anew() {
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), keys).start();
     relay.counts("forward_connected", 1);
     collector.hangs();
-    // More than kernels hold.
+    // More than the kernels buffer.
     says_at_length(&relay, 0..MESSAGES, 8192);
     relay.fails_because("the collector has read nothing for 3.2s");
     collector.goes_on();

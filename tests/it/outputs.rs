@@ -1,5 +1,5 @@
-//! No trick makes one message two, or changes what another one says: whatever is in a message, each output has it once, with
-//! its fields as they were, for readers that share no code with the relay.
+//! No input can split a message or change another message: each output has every message exactly once, with unchanged fields, for readers
+//! that share no code with the relay.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,12 +17,12 @@ use proptest::sample::select;
 use crate::support::docker::RELAY;
 use crate::support::{Collector, Framing, Line, RelpCollector, Setup, corpus, eventually, shown};
 
-/// Room for every message here.
+/// Larger than every message here.
 const LIMIT: usize = 1 << 20;
 const STAMP: &str = "2026-11-20T22:28:47Z";
 const ID: &str = "2a9052a5c36e";
 
-/// What somebody sends, and what is to arrive.
+/// A message as sent, and as it must arrive.
 #[derive(Clone, Debug)]
 struct Sent {
     frame: Vec<u8>,
@@ -33,7 +33,7 @@ struct Sent {
     text: Vec<u8>,
 }
 
-/// How an output writes.
+/// An output's format and escapes.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     format: Format,
@@ -44,12 +44,12 @@ struct Way {
 enum Escapes {
     Nothing,
     Newlines,
-    /// Everything that acts on a terminal.
+    /// All characters with an effect on a terminal.
     Controls,
 }
 
 impl Sent {
-    /// By Docker's driver, with a name for the container.
+    /// From Docker's driver, with a container's name.
     fn by_docker(text: &[u8]) -> Self {
         let tag = format!("r:5000/a:1/web/{ID}");
         let header = format!("<30>1 {STAMP} n7 {tag} 23223 {tag} - ");
@@ -64,7 +64,7 @@ impl Sent {
         }
     }
 
-    /// By another program, with structured data.
+    /// From another program, with structured data.
     fn in_rfc_5424(value: &[u8], text: &[u8]) -> Self {
         let escaped = value.iter().flat_map(|byte| match byte {
             b'"' | b'\\' | b']' => vec![b'\\', *byte],
@@ -86,7 +86,7 @@ impl Sent {
         }
     }
 
-    /// By another program, in RFC 3164.
+    /// From another program, in RFC 3164.
     fn in_rfc_3164(text: &[u8]) -> Self {
         Self {
             frame: [b"<30>Nov 20 22:28:47 n7 app[12]: ", text, b"\n"].concat(),
@@ -95,7 +95,7 @@ impl Sent {
         }
     }
 
-    /// Fails unless `message` is this one, written in this way.
+    /// Fails unless `message` is this message, as this output writes it.
     #[track_caller]
     fn is(&self, message: &[u8], way: Way) {
         let expected = |bytes: &[u8]| {
@@ -159,7 +159,7 @@ impl Sent {
     }
 }
 
-/// What senders write to be taken for more or for others.
+/// Texts that try to look like several messages or like another sender's.
 fn tricks() -> Vec<Vec<u8>> {
     let tricks: [&[u8]; 24] = [
         b"",
@@ -193,7 +193,7 @@ fn tricks() -> Vec<Vec<u8>> {
     tricks
 }
 
-/// Every trick in every place.
+/// Every trick in every field.
 fn table() -> Vec<Sent> {
     let all = |trick: &Vec<u8>| {
         [
@@ -203,11 +203,11 @@ fn table() -> Vec<Sent> {
             Sent::in_rfc_3164(trick),
         ]
     };
-    // Without a text a message of RFC 3164 has no end of a header.
+    // An RFC 3164 message without a text has no end of its header.
     tricks().iter().flat_map(all).filter(|sent| !sent.text.is_empty()).collect()
 }
 
-/// All outputs that there are, as a config names them.
+/// All outputs, as in a config.
 fn outputs() -> Config {
     let targets = [
         ("udp://127.0.0.1:1", ""),
@@ -228,7 +228,7 @@ fn outputs() -> Config {
     Config::parse(None, &text, &Overrides::default(), &|_| None).expect("a good config")
 }
 
-/// The messages of a stream, for a reader of newlines or octet counts.
+/// The messages of a stream, split at newlines or by octet counts.
 fn split(stream: &[u8], how: How) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     let mut rest = stream;
@@ -272,7 +272,7 @@ fn is_one_message_everywhere(config: &Config, sent: &Sent) {
             Some(how) => {
                 let stream = each.concat();
                 let messages = split(&stream, how);
-                // Another logferry finds the same; a CR in front of a LF that ends it is not the message's.
+                // Another logferry must find the same messages. A CR before the LF delimiter is not part of the message.
                 let without_crs = |message: &[u8]| {
                     let crs = message.iter().rev().take_while(|byte| how == How::Newline && **byte == b'\r').count();
                     message[..message.len() - crs].to_vec()
@@ -339,7 +339,7 @@ proptest! {
     }
 }
 
-/// A relay with an output of each kind, and RELP to a second one.
+/// A relay with an output of each kind, and RELP to a second relay.
 #[test]
 fn every_output_of_a_relay_has_each_message_once() {
     let [counted, behind, json] = std::array::from_fn(|_| Collector::tcp(Framing::OctetCounting));
@@ -363,12 +363,12 @@ fn every_output_of_a_relay_has_each_message_once() {
     let mut sent = table();
     for (at, sent) in sent.iter().enumerate() {
         wire.send_counted(&sent.frame);
-        // A datagram that its reader has no room for is lost.
+        // A datagram is lost when the reader's buffer is full.
         if at % 10 == 9 {
             datagrams.frames(at + 1);
         }
     }
-    // The pieces of one line, each full of ends of lines.
+    // The pieces of one line, full of line ends.
     let piece = b"\n<13>1 - - - - - - x\x1b\n34 "[..].iter().copied().cycle().take(16_384).collect::<Vec<u8>>();
     let pieces = [&piece[..], &piece, b"the end"];
     pieces.iter().for_each(|piece| wire.send_counted(&Sent::by_docker(piece).frame));
@@ -392,7 +392,7 @@ fn every_output_of_a_relay_has_each_message_once() {
     central.stops();
 }
 
-/// What a collector says is in the relay's own words, which go to another one as lines of their own.
+/// A collector's answers appear in the relay's own log, which goes to another collector as separate lines.
 #[test]
 fn the_relay_s_own_words_are_one_message_each() {
     let (liar, collector) = (RelpCollector::new(), Collector::tcp(Framing::OctetCounting));

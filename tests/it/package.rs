@@ -1,4 +1,4 @@
-//! The Debian package, in a Debian of its own: it installs, runs, keeps what its user has changed, and leaves.
+//! The Debian package, in a minimal Debian: installation, operation, upgrade, removal.
 
 use std::fs;
 use std::io::Write;
@@ -10,14 +10,14 @@ use tempfile::TempDir;
 
 use crate::support::{Program, eventually, installed, root_can, skip};
 
-/// Names the image's binary: to build one takes minutes, and `.ci/run` has one.
+/// Names the image's binary: building it takes minutes, and `.ci/run` has built it already.
 const BINARY: &str = "LOGFERRY_STATIC_BINARY";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a command printed. It must succeed.
+/// A command's output. The command must succeed.
 #[track_caller]
 fn ran(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -52,7 +52,7 @@ impl Debian {
     }
 }
 
-/// Of this checkout, or of this machine.
+/// This checkout's program, or the machine's.
 fn cargo_deb() -> Option<PathBuf> {
     let ours = root().join(".ci/cache/bin/cargo-deb");
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -64,7 +64,7 @@ fn cargo_deb() -> Option<PathBuf> {
     found
 }
 
-/// The package of a binary, in a directory.
+/// Builds the package of a binary in a directory.
 fn package(binary: &str, cargo_deb: &Path, to: &Path) -> PathBuf {
     let mut folders = vec![cargo_deb.parent().expect("a folder").to_path_buf()];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
@@ -101,7 +101,7 @@ fn the_debian_package_installs_runs_and_leaves() {
     carries_a_message(&debian);
     systemd_takes_the_units(&debian);
 
-    // A newer package leaves alone what its user has changed; so does a removal. Only a purge takes it, and the spool.
+    // An upgrade and a removal keep the user's changes. Only a purge deletes them, and the spool.
     let config = debian.path("/etc/logferry.toml");
     let changed = fs::read_to_string(&config).expect("a config") + "# ours\n";
     fs::write(&config, &changed).expect("written");
@@ -115,7 +115,7 @@ fn the_debian_package_installs_runs_and_leaves() {
     assert!(!config.exists() && !debian.path("/var/lib/private/logferry").exists());
 }
 
-/// The program of the package, with its config but for what needs systemd: the socket, and where the spool is.
+/// Runs the package's program with the package's config, except for parts that need systemd: the socket, and the path of the spool.
 fn carries_a_message(debian: &Debian) {
     let socket = "/run/log.sock";
     let mut command = debian.command("logferry");
@@ -128,7 +128,7 @@ fn carries_a_message(debian: &Debian) {
     });
 }
 
-/// The units, with the program where it is here: that Debian has no systemd.
+/// Checks the units, with the program's path replaced, because that Debian has no systemd.
 fn systemd_takes_the_units(debian: &Debian) {
     let Some(analyze) = installed("systemd-analyze", "systemd") else { return };
     let dir = TempDir::new().expect("a directory");
@@ -142,6 +142,6 @@ fn systemd_takes_the_units(debian: &Debian) {
     let said = ran(Command::new(analyze)
         .args(["verify", "--man=no"])
         .args([dir.path().join("logferry.service"), dir.path().join("logferry.socket")]));
-    // It warns of other units of this machine too.
+    // systemd-analyze also warns about other units of this machine.
     assert!(!said.contains("logferry"), "{said}");
 }

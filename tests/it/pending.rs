@@ -1,5 +1,5 @@
-//! What the collector has not got, and what it has got and may have to be sent again: told apart in numbers, in `/status`
-//! and by `spool ls`, also across a restart. The `replay-for` here is the usual one, 30 s: nothing is retired meanwhile.
+//! Lines that the collector has not received, and delivered lines that may have to be sent again: separate numbers in `/status` and in
+//! `spool ls`, also after a restart. `replay-for` has its default of 30 s here, so no line is retired during a test.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::support::{Collector, Framing, Relay, Setup, eventually, says};
 
 const COUNTED: &str = "framing = \"octet-counting\"";
 
-/// Sends one line after the other; each is delivered before the next, and none of them is pending then.
+/// Sends lines one by one; each is delivered before the next, and then nothing is pending.
 #[track_caller]
 fn one_by_one(relay: &Relay, lines: usize) {
     for number in 0..lines {
@@ -61,7 +61,7 @@ fn a_healthy_rsyslog_has_nothing_pending() {
     relay.stops();
 }
 
-/// What a relay before had delivered and not retired comes again. It counts as sent again, and not as delivered again.
+/// Lines that an earlier relay had delivered and not retired are sent again. They count as resent, and not as delivered again.
 #[test]
 fn what_a_killed_relay_had_delivered_is_replayed_and_not_counted_again() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -82,7 +82,7 @@ fn what_a_killed_relay_had_delivered_is_replayed_and_not_counted_again() {
     relay.stops();
 }
 
-/// Whoever reads the old names reads the old sums, for one version.
+/// The old metric names keep the old sums for one version.
 #[test]
 fn what_was_renamed_is_exported_under_both_names() {
     let collector = Collector::tcp(Framing::OctetCounting);

@@ -1,4 +1,4 @@
-//! What the relay keeps to itself: its memory, its keys, and what it writes to disk.
+//! The relay's secrets: its memory, its keys, and its files on disk.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::support::{Certs, Collector, Framing, Program, Setup, eventually, rela
 
 const NOBODY: u32 = 65_534;
 
-/// The same command, started by a shell that does `first`.
+/// The same command, started by a shell that runs `first` before it.
 pub fn after(first: &str, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{first} && exec \"$@\""), "sh"]).arg(command.get_program()).args(command.get_args());
@@ -27,7 +27,7 @@ fn with_variables_of(mut command: Command, other: &Command) -> Command {
     command
 }
 
-/// What the kernel shows to whoever may debug a process: why another one of the same user does not get to see it.
+/// Files of /proc that need the right to trace the process: the errors when another process of the same user opens them.
 fn refusals(process: u32) -> Vec<Result<(), String>> {
     let look = |file| {
         let mut dd = Command::new("dd");
@@ -52,7 +52,7 @@ fn no_process_of_the_same_user_reads_its_memory() {
     let dir = TempDir::new().expect("a directory");
     let Some(mut other) = crate::support::as_nobody(&dir) else { return };
     let binary = other.get_program().to_owned();
-    // Another program of that user can be read, or the rest would prove nothing.
+    // Another program of that user must be readable, otherwise the test proves nothing.
     let sleeper = Program::start(Command::new("sleep").arg("1000").uid(NOBODY).gid(NOBODY));
     if let Some(Err(says)) = refusals(sleeper.id()).into_iter().find(Result::is_err) {
         return skip("memory of others", &format!("here no process may read another one's memory: {says}"));
@@ -63,12 +63,12 @@ fn no_process_of_the_same_user_reads_its_memory() {
     let mut command = with_variables_of(Command::new(binary), &setup.command());
     let relay = setup.start_with(command.uid(NOBODY).gid(NOBODY));
     is_closed_to_its_own_user(relay.id());
-    // It has not shut itself out of anything.
+    // The relay still has access to everything that it needs.
     says(&relay, 0..10);
     relay.has_delivered(10, 0);
     relay.stops();
 
-    // And so are the commands, which read keys as well: this one waits for its stdin.
+    // Other commands, which also read keys, are protected too: this one waits for its stdin.
     let mut explain = other.args(["explain"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
     eventually("it is closed", || refusals(explain.id()).iter().all(Result::is_err).then_some(()));
     is_closed_to_its_own_user(explain.id());
@@ -76,7 +76,7 @@ fn no_process_of_the_same_user_reads_its_memory() {
     assert!(explain.wait().expect("a child of ours").success());
 }
 
-/// Whether a core was written when it was killed so.
+/// Whether the program wrote a core dump when this signal killed it.
 fn dumps_core(program: &mut Program, signal: i32) -> bool {
     program.signal(signal);
     let status = program.ends();
@@ -106,7 +106,7 @@ fn a_crash_leaves_no_core_file_with_keys_in_it() {
     let setup = Setup::new().listen("udp://127.0.0.1:0");
     for signal in [SIGSEGV, SIGABRT] {
         let mut relay = setup.start_with(&mut in_dir(&setup.command()));
-        // Rust looks at the first SIGSEGV itself (did a stack overflow?), and leaves the next to the kernel.
+        // Rust's handler takes the first SIGSEGV (to detect a stack overflow), and the next one has the default action.
         let status = eventually("it is killed", || {
             relay.signal(signal);
             relay.has_ended()
@@ -120,12 +120,12 @@ fn a_crash_leaves_no_core_file_with_keys_in_it() {
     assert_eq!(core.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"]);
 }
 
-/// Has the shell become it?
+/// Whether the shell has executed the program.
 fn name_of(process: u32, name: &str) -> bool {
     fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|comm| comm.trim() == name)
 }
 
-/// The modes of a directory and of all that is in it, as `name mode`, sockets aside.
+/// The modes of a directory and of everything in it, as `name mode`, except sockets.
 fn modes(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut left = vec![dir.to_owned()];
@@ -150,10 +150,10 @@ fn others_do_not_read_what_it_writes_whatever_the_umask() {
         relay.has_delivered(10, 0);
         relay.stops();
         let (spool, logs) = (modes(&setup.path("spool")), modes(&setup.path("logs")));
-        // A segment, the lock and the cursor; a directory of the container.
+        // At least a segment, the lock and the cursor in the spool; a directory per container in the logs.
         assert!(spool.len() >= 4 && logs.len() == 3, "{spool:?} {logs:?}");
         for found in spool.iter().chain(&logs) {
-            // The key is for nobody else, whatever the umask is.
+            // The key is private to its owner with any umask.
             let file_mode = if found.ends_with("/relay.key") { "file 600 " } else { file_mode };
             assert!(found.starts_with(dir_mode) || found.starts_with(file_mode), "umask {umask}: {found}");
         }
@@ -179,7 +179,7 @@ fn what_is_there_keeps_its_mode() {
     assert_eq!(modes(&setup.path("logs")), logs.map(|(mode, path)| format!("{mode} {}", setup.path(path).display())));
 }
 
-/// A line of a key's PEM: whoever has one of three has a third of the key.
+/// One line of each key's PEM: output with any of these lines leaks a key.
 fn secrets(certs: &Certs) -> Vec<String> {
     let names = ["server-key.pem", "client-key.pem", "ca-key.pem"];
     let pem = names.map(|name| fs::read_to_string(certs.path(name)).expect("a key"));
@@ -227,7 +227,7 @@ fn keys_are_in_nothing_that_is_shown() {
     tells_no_secret(certs, relay.stops().stderr.as_bytes());
 }
 
-/// Where a file is named, some give what is in it.
+/// Users may put a file's content where its path is expected.
 #[test]
 fn a_key_that_is_given_for_its_path_is_not_told() {
     let certs = Certs::get();
@@ -253,7 +253,7 @@ fn a_key_that_is_given_for_its_path_is_not_told() {
             assert!(said.contains("this is what is in a PEM file; write the file's name"), "{said}");
         }
     }
-    // The key's own file, where a config is asked for.
+    // A key file instead of a config.
     tells_no_secret(certs, &said_by(logferry().args(["check", "--config", &certs.path("server-key.pem")])));
     tells_no_secret(
         certs,

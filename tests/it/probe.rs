@@ -1,4 +1,4 @@
-//! `logferry probe`: what it says of a chain that works, and of one that does not. The chains are real.
+//! `logferry probe`: its report about a chain that works, and about a broken chain. The chains are real.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -37,7 +37,7 @@ fn probe(from: &Door, at: &str, count: u32) -> Command {
     command
 }
 
-/// Its exit code and its report.
+/// The exit code and the report of a probe.
 #[track_caller]
 pub fn outcome(probe: &mut Program) -> (Option<i32>, Value) {
     let status = probe.ends();
@@ -57,7 +57,7 @@ pub fn has_passed(probe: &mut Program, count: u32) -> Value {
     report
 }
 
-/// Every way in a container has, one after the other, with the probe as the collector.
+/// Every input for containers, one by one, with the probe as the collector.
 #[test]
 fn a_chain_that_works_passes_by_every_way_in() {
     let port = Held::new(false, &[LOCAL]);
@@ -82,7 +82,7 @@ fn a_chain_that_works_passes_by_every_way_in() {
     relay.stops();
 }
 
-/// As Docker's `fluentd` and `gelf` drivers send, and with their names for the container.
+/// Messages as Docker's `fluentd` and `gelf` drivers send them, with their names for the container.
 #[test]
 fn a_chain_that_works_passes_by_the_ways_of_other_drivers() {
     let port = Held::new(false, &[LOCAL]);
@@ -106,7 +106,7 @@ fn a_chain_that_works_passes_by_the_ways_of_other_drivers() {
     for (scheme, door) in schemes.iter().zip(relay.doors()) {
         let from = match door {
             Door::Unix(path) => format!("fluent+unix://{}", path.display()),
-            // By UDP nobody would say that `localhost` leads elsewhere first.
+            // By UDP the probe would not notice that `localhost` resolves to another address first.
             Door::Udp(at) => format!("{scheme}://{at}"),
             door => format!("{scheme}://localhost:{}", door.port()),
         };
@@ -131,7 +131,7 @@ fn datagrams_are_collected_too() {
     has_passed(&mut Program::start(&mut probe(relay.door(), &at, 200)), 200);
 }
 
-/// Messages are found in whatever a collector writes.
+/// The probe finds messages in every format of a collector's file.
 #[test]
 fn a_file_of_any_format_will_do() {
     for format in ["rfc5424", "rfc3164", "json"] {
@@ -139,7 +139,7 @@ fn a_file_of_any_format_will_do() {
         let setup = setup.forward_with("file://{dir}/arrived", &format!("format = \"{format}\""));
         let relay = setup.start();
         let arrived = setup.path("arrived");
-        // The first one finds no file yet, the second one what the first has left.
+        // The first probe starts without a file, the second with the first probe's file.
         for count in [50, 60] {
             has_passed(&mut Program::start(&mut probe(relay.door(), &file(&arrived), count)), count);
         }
@@ -147,7 +147,7 @@ fn a_file_of_any_format_will_do() {
     }
 }
 
-/// Renamed under its eyes: the relay goes on in a new file within a second.
+/// The file is renamed while the probe reads it: the relay continues in a new file within a second.
 #[test]
 fn a_file_that_is_rotated_will_do() {
     let setup = Setup::new().listen("tcp://127.0.0.1:0").forward("file://{dir}/arrived");
@@ -199,7 +199,7 @@ fn what_waits_for_a_collector_that_is_away_is_named() {
     let mut probe = Program::start(command);
     assert_eq!(probe.ends().code(), Some(1));
     eventually("it says so", || probe.stderr().contains("probe: 30 of 30 messages were lost").then_some(()));
-    // What it prints is read on a thread of its own.
+    // A thread reads the probe's output meanwhile.
     let table = || String::from_utf8(probe.stdout()).expect("text");
     let table = eventually("the table", || Some(table()).filter(|table| table.contains("\nlost        30: 1-30\n")));
     let metrics = ["listen_kernel_drops_total", "spool_dropped_total", "forward_pending"];
@@ -227,7 +227,7 @@ fn a_relay_that_dies_in_the_middle_fails() {
     assert!(report["refused_why"].is_string(), "{report}");
 }
 
-/// A connection breaks, and what had not been acknowledged for sure comes again.
+/// A connection breaks, and lines without a certain acknowledgement are sent again.
 #[test]
 fn what_comes_twice_is_counted_and_no_failure() {
     let collector = Collector::tcp(Framing::OctetCounting);

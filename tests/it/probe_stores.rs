@@ -1,4 +1,4 @@
-//! `logferry probe --at NAME`: what it reads back from where a forward brings lines, and what it says where it cannot.
+//! `logferry probe --at NAME`: reading lines back from a forward's destination, and the errors if that fails.
 
 use std::fs;
 use std::process::Command;
@@ -19,7 +19,7 @@ fn probe(setup: &Setup, relay: &Relay, count: u32, rate: u32) -> Command {
     command
 }
 
-/// What it says where it does not begin, in one line, and its exit code.
+/// The exit code and the one-line error of a probe that does not start.
 #[track_caller]
 fn refused(setup: &Setup, at: &str) -> (Option<i32>, String) {
     let mut command = setup.command();
@@ -29,14 +29,14 @@ fn refused(setup: &Setup, at: &str) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
-/// More lines than an answer has, beside those of others.
+/// More lines than one answer holds, among other lines.
 #[test]
 fn lines_are_read_back_from_elasticsearch() {
     let Some(server) = Osmem::start() else { return };
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
     let setup = setup.forward_with(&server.url, "api = \"elasticsearch\"\nbatch-wait = \"50ms\"");
     let relay = setup.start();
-    // The index is not there before the first line is.
+    // The index does not exist before the first line.
     let report = has_passed(&mut Program::start(&mut probe(&setup, &relay, 6000, 4000)), 6000);
     assert_eq!(report["duplicates"], 0, "{report}");
     says(&relay, 0..100);
@@ -45,7 +45,7 @@ fn lines_are_read_back_from_elasticsearch() {
     relay.stops();
 }
 
-/// The server is killed while lines are read back.
+/// The server is killed while the probe reads lines back.
 #[test]
 fn lines_are_read_back_from_jetstream() {
     let Some(mut server) = NatsServer::start("authorization { token: \"hunter2-token\" }") else { return };
@@ -61,7 +61,7 @@ fn lines_are_read_back_from_jetstream() {
     says(&relay, 0..10);
     let mut probing = Program::start(&mut probe(&setup, &relay, 8000, 2000));
     relay.counts_up_to("forward_delivered_total", 3000);
-    // A message of somebody else, longer than any answer.
+    // Another client's message, longer than any answer.
     server.client_as(login).asks("logs.other", &json!("x".repeat(100_000)));
     server.kill();
     relay.counts_up_to("forward_connect_failures_total", 1);
@@ -72,7 +72,7 @@ fn lines_are_read_back_from_jetstream() {
     relay.stops();
 }
 
-/// A user who may publish lines, and not ask.
+/// A user with permission to publish lines, but not to use the API.
 #[test]
 fn who_may_not_ask_jetstream_is_told() {
     let conf = "authorization { users: [ { user: relay, password: p, permissions: { publish: [\"logs.>\"], subscribe: [\"_INBOX.>\"] } } ] }";
@@ -83,7 +83,7 @@ fn who_may_not_ask_jetstream_is_told() {
     assert!(code == Some(78) && said.contains("allow it to publish to $JS.API.>"), "{said}");
 }
 
-/// What a Loki has: streams by their labels, each a list of times and texts.
+/// A scripted Loki: entries with their stream's labels, time and text.
 struct Loki {
     entries: Arc<Mutex<Vec<(Value, i64, String)>>>,
     is_over: Arc<AtomicBool>,
@@ -91,7 +91,7 @@ struct Loki {
 }
 
 impl Loki {
-    /// One that has lost a line, and has another one in two streams.
+    /// A Loki that has lost one line, and has another line in two streams.
     fn start(store: Store) -> Self {
         let (entries, is_over) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicBool>::default());
         let (kept, is_done) = (entries.clone(), is_over.clone());
@@ -143,7 +143,7 @@ fn answer(kept: &Mutex<Vec<(Value, i64, String)>>, request: &StoreRequest, peer:
     };
     let number = |name: &str| of(name).parse::<i64>().expect("a number");
     assert_eq!(of("direction"), "forward");
-    // The limits of Loki: max_entries_limit_per_query, max_query_length.
+    // Loki's limits: max_entries_limit_per_query, max_query_length.
     let (start, end, limit) = (number("start"), number("end"), number("limit") as usize);
     assert!(limit <= 5000 && start < end && end - start < 721 * 3600 * 1_000_000_000, "{query}");
     let asked = of("query");
@@ -151,7 +151,7 @@ fn answer(kept: &Mutex<Vec<(Value, i64, String)>>, request: &StoreRequest, peer:
     let mark = mark.unwrap_or_else(|| panic!("{asked}"));
     kept.sort_by_key(|(_, time, _)| *time);
     let found = kept.iter().filter(|(_, time, text)| (start..end).contains(time) && text.contains(mark)).take(limit);
-    // Newest stream first, for nobody has promised an order.
+    // The newest stream first, because Loki guarantees no order of streams.
     let mut streams: Vec<Value> = Vec::new();
     for (labels, time, text) in found {
         let value = json!([time.to_string(), text]);
@@ -182,7 +182,7 @@ fn lines_are_read_back_from_loki_and_what_is_lost_or_twice_is_told() {
     loki.ends();
 }
 
-/// It is said before anything is sent, and without the token that some servers repeat.
+/// The probe reports it before it sends anything, and hides the token that some servers repeat.
 #[test]
 fn a_store_that_does_not_let_us_look_is_said() {
     for (api, status, body, says_so) in [
@@ -201,7 +201,7 @@ fn a_store_that_does_not_let_us_look_is_said() {
             if status > 0 {
                 peer.answers(status, body);
             }
-            // Until the probe goes.
+            // Keep the connection until the probe closes it.
             assert!(peer.next().is_none());
         });
         let (code, said) = refused(&setup, "central");

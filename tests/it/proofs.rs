@@ -1,4 +1,4 @@
-//! Between relays: whose numbers of lines are believed.
+//! Between relays: the senders whose line numbers a receiver trusts.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use nix::unistd::mkfifo;
 use crate::support::relp::frame;
 use crate::support::{Collector, Framing, Relay, RelpCollector, RelpPeer, Setup, says};
 
-/// Far behind all lines that there are.
+/// A number far beyond all real lines.
 const FORGED: u64 = 1 << 40;
 
 fn receiver(collector: &Collector, keys: &str) -> Relay {
@@ -20,7 +20,7 @@ fn url(relay: &Relay) -> String {
     format!("relp://127.0.0.1:{}", relay.door().port())
 }
 
-/// What one reads who listens to a session of the relay: the name of its spool and the session.
+/// What an eavesdropper learns from a session of the relay: the name of its spool, and the session.
 fn overheard(spy: &RelpCollector) -> (String, String) {
     let mut peer = spy.accepts();
     let open = peer.frame().expect("an open");
@@ -34,7 +34,7 @@ fn overheard(spy: &RelpCollector) -> (String, String) {
     (stream.split('/').next().expect("a spool").to_owned(), session.to_owned())
 }
 
-/// Says that it is the relay, and far ahead. Whether that is taken.
+/// Pretends to be the relay, with a number far ahead. Returns whether the receiver accepts it.
 fn forges(receiver: &Relay, stream: &str, session: &str) -> bool {
     let mut peer = RelpPeer::connects(receiver.door());
     peer.says(1, "open", format!("relp_version=0\ncommands=syslog,numbered\nstream={stream}").as_bytes());
@@ -58,7 +58,7 @@ fn nobody_else_says_which_lines_of_a_relay_are_here() {
         for stream in [format!("{spool}/central"), format!("{spool}/spy")] {
             assert_eq!(forges(&receiver, &stream, &session), is_taken, "{numbered}");
         }
-        // Nor does anybody say that he has proved it.
+        // A claim of a proven name without a proof fails.
         assert!(!forges(&receiver, &format!("key:{}/central", "0".repeat(32)), &session));
         says(&relay, 10..20);
         let forged = if is_taken { 2 } else { 0 };
@@ -71,7 +71,7 @@ fn nobody_else_says_which_lines_of_a_relay_are_here() {
     }
 }
 
-/// Nobody writes into the pipe, and nobody waits for that.
+/// The key is a pipe without a writer, and the relay does not block on it.
 #[test]
 fn a_pipe_in_the_place_of_the_key_is_said_and_holds_nothing_up() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -91,15 +91,14 @@ fn a_pipe_in_the_place_of_the_key_is_said_and_holds_nothing_up() {
     receiver.stops();
 }
 
-/// A relay that has had no key until now: what it had delivered is known when it comes again, and what its forger says
-/// afterwards is nothing to it.
+/// A relay that had no key before: the receiver recognizes its delivered lines when they are sent again.
 #[test]
 fn a_relay_that_gets_a_key_has_delivered_what_it_had() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let receiver = receiver(&collector, "");
     let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&url(&receiver), "name = \"central\"");
     let key = setup.path("spool/relay.key");
-    // Where a directory is no key can be.
+    // A directory in the key's place prevents a key.
     fs::create_dir_all(&key).expect("made");
     let relay = setup.start();
     relay.says("no key to be had");
@@ -108,7 +107,7 @@ fn a_relay_that_gets_a_key_has_delivered_what_it_had() {
     relay.stops();
     fs::remove_dir(&key).expect("it is empty");
     for times in 1..3 {
-        // It does not know how far it was.
+        // Without the cursor, the relay sends delivered lines again.
         fs::remove_file(setup.path("spool/cursor.central")).expect("a cursor");
         let relay = setup.start();
         says(&relay, 10 * times..10 * times + 10);

@@ -1,5 +1,5 @@
-//! A proxy in front: whom it speaks for is who has sent it. A real HAProxy, with both versions of its protocol and with TLS
-//! through it; datagrams as a proxy would hand them on.
+//! The PROXY protocol: the address in the proxy's header is the sender's. A real HAProxy, with both versions of the protocol and with TLS
+//! through it; datagrams as a proxy would forward them.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -15,13 +15,13 @@ use crate::support::{Certs, Collector, Door, Framing, Held, Program, Setup, TlsC
 
 const COUNTED: &str = "framing = \"octet-counting\"";
 const PROXIED: &str = "proxy-protocol = true\nallow = \"127.0.0.1\"\npeer = true\n";
-/// Senders, who are other addresses of this machine.
+/// Senders, on other addresses of this machine.
 const SENDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 8);
-/// A header of version 2 without addresses: command, family, length.
+/// The signature of version 2; command, family, length and addresses follow.
 const VERSION_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// HAProxy in front of a relay: a port for each of its listeners and the words with which it names the sender.
+/// HAProxy in front of a relay: a port for each pair of listener and `server` options.
 struct Proxy {
     program: Program,
     ports: Vec<Held>,
@@ -57,7 +57,7 @@ impl Proxy {
     }
 }
 
-/// A connection from one of this machine's addresses.
+/// A connection from this loopback address.
 fn connect(from: Ipv4Addr, port: u16) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from((from, 0)).into()).expect("an address of this machine");
@@ -65,7 +65,7 @@ fn connect(from: Ipv4Addr, port: u16) -> TcpStream {
     socket.into()
 }
 
-/// Waits until the relay has hung up.
+/// Waits until the relay has closed the connection.
 fn is_hung_up(stream: &mut TcpStream) {
     stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a socket option");
     let read = stream.read(&mut [0]);
@@ -83,7 +83,7 @@ fn the_sender_behind_haproxy_is_who_it_is() {
         .forward_with(&collector.url(), COUNTED);
     let relay = setup.start();
     let [plain, secure] = relay.doors() else { panic!("two listeners") };
-    // The last one looks whether the relay lives, in its own name.
+    // With the last options HAProxy also sends health checks, in its own name.
     let checked = "send-proxy-v2 check-send-proxy check inter 100ms";
     let to = [(plain, "send-proxy"), (plain, "send-proxy-v2"), (secure, "send-proxy-v2"), (plain, checked)];
     let Some(proxy) = Proxy::start(&to) else { return };
@@ -112,7 +112,7 @@ fn the_sender_behind_haproxy_is_who_it_is() {
         of("by version 2", SENDER),
     ];
     assert_eq!(sent, expected);
-    // Whom it speaks for must be let in, and is named.
+    // The address in the header must be in `client-allow`, and the log names it.
     let mut other = connect(OTHER, proxy.port(1));
     is_hung_up(&mut other);
     eventually("it is counted", || (relay.refused("client-allow") == 1).then_some(()));
@@ -129,7 +129,7 @@ fn without_a_header_nobody_gets_in() {
     let relay = Setup::new().listen_with("tcp://127.0.0.1:0", &keys).forward_with(&collector.url(), COUNTED).start();
     let port = relay.door().port();
     let local = Ipv4Addr::LOCALHOST;
-    // Not the proxy; no header; another protocol; half a header for too long.
+    // Not from the proxy; without a header; another protocol; an incomplete header until the timeout.
     let mut strangers = [&b""[..], b"<13>hello\n", b"\x16\x03\x01", b"PROXY TCP4 192"].map(|bytes| {
         let mut stream = connect(if bytes.is_empty() { OTHER } else { local }, port);
         let _ = stream.write_all(bytes);
@@ -138,7 +138,7 @@ fn without_a_header_nobody_gets_in() {
     strangers.iter_mut().for_each(is_hung_up);
     eventually("they are counted", || (relay.refused("no-proxy-header") == 3).then_some(()));
     assert_eq!(relay.refused("allow"), 1);
-    // The places are those of the senders, and not the proxy's.
+    // The limit per address applies to the address in the header, and not to the proxy's.
     let header = |peer: &str| format!("PROXY TCP4 {peer} 192.0.2.1 12345 514\r\n");
     let mut sent = 0;
     let mut says = |peer: &str, cut: usize| {
@@ -159,15 +159,15 @@ fn without_a_header_nobody_gets_in() {
     third.write_all(header("192.0.2.7").as_bytes()).expect("sent");
     is_hung_up(&mut third);
     assert_eq!(relay.refused("max-connections-per-address"), 1);
-    // Wherever the header is cut.
+    // The header may be divided at any byte.
     (0..60).for_each(|cut| drop(says(&format!("198.51.100.{cut}"), cut)));
     drop(kept);
     relay.balances(0);
     relay.stops();
 }
 
-/// Without an address in its header the proxy is the sender, and `client-allow` is not about it. (HAProxy's checks, and connections
-/// that it makes itself.)
+/// A header without an address (HAProxy's health checks, and connections that it opens itself) makes the proxy the sender, and
+/// `client-allow` does not apply.
 #[test]
 fn a_proxy_that_speaks_for_itself_is_the_sender() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -203,7 +203,7 @@ fn each_datagram_says_who_has_sent_it() {
             .send(&datagram(peer, &format!("<30>1 2026-11-20T22:27:33Z - a - - [docker@32473 name=\"a\"] {text}")))
             .expect("sent");
     }
-    // No header; half of one; of somebody who is not let in; a look whether it lives; from elsewhere.
+    // Without a header; an incomplete header; a sender outside `client-allow`; a health check; from another host than the proxy.
     let header = datagram(Some([192, 0, 2, 7]), "");
     for bytes in
         [&b"<13>x"[..], &header[..20], &datagram(Some([203, 0, 113, 7]), "<13>x"), &datagram(None, ""), &header]

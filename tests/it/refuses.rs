@@ -1,5 +1,4 @@
-//! What a user gets wrong is said in one line that tells where it is, what is wrong and what would be right; and what the
-//! commands around the relay say.
+//! A user's mistake gets a one-line error: its place, the problem and the correction. Also the output of the other commands.
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -12,7 +11,7 @@ use crate::support::program::SIGHUP;
 use crate::support::relay::logferry;
 use crate::support::{Certs, Collector, Docker, Format, Setup, eventually, run, skip};
 
-/// As sysexits.h names them.
+/// Exit codes from sysexits.h.
 const USAGE: i32 = 64;
 const CONFIG: i32 = 78;
 
@@ -32,7 +31,7 @@ fn is_refused(command: &mut Command, code: i32, says: &str) {
     assert_eq!(last, format!("logferry: {says}"));
 }
 
-/// The same of `logferry check`, which has more to say, and counts at the end.
+/// Like [`is_refused`], for `logferry check`, which prints more and ends with a summary.
 #[track_caller]
 fn is_found(command: &mut Command, says: &str) {
     let output = run(command);
@@ -43,7 +42,7 @@ fn is_found(command: &mut Command, says: &str) {
     assert!(said.lines().last().is_some_and(|last| last.starts_with("1 problem, ")), "{said}");
 }
 
-/// A config that neither `logferry` nor `logferry check` takes. `{file}` is its path.
+/// A config that both `logferry` and `logferry check` reject. `{file}` is its path.
 #[track_caller]
 fn bad_config(text: &str, says: &str) {
     let dir = TempDir::new().expect("a directory");
@@ -54,7 +53,7 @@ fn bad_config(text: &str, says: &str) {
     is_refused(logferry().arg("--config").arg(&file), CONFIG, &says);
 }
 
-/// What a complaint quotes may be anything; a terminal shows it, and does nothing.
+/// An error quotes arbitrary input; control characters in it have no effect on a terminal.
 #[test]
 fn a_complaint_is_text() {
     let says = r"spool: /no/\u{1b}[2Jwhere is not there; name the spool's directory, or a --config";
@@ -137,7 +136,7 @@ fn what_belongs_together() {
     );
 }
 
-/// Who fixes a config wants to know all of it, whichever command he tries it with.
+/// Every command reports all mistakes of a config at once.
 #[test]
 fn five_mistakes_are_named_at_once() {
     let dir = TempDir::new().expect("a directory");
@@ -176,7 +175,7 @@ to = \"tls://logs.example.com\"
     }
 }
 
-/// The mistake everybody makes with TOML.
+/// A common mistake in TOML.
 #[test]
 fn one_bracket_where_there_should_be_two() {
     let output = |text: &str| {
@@ -241,7 +240,7 @@ fn help_and_version_are_no_mistakes() {
     }
 }
 
-/// A config with a TLS listener, run and checked.
+/// Runs and checks a config with a TLS listener.
 #[track_caller]
 fn bad_files(cert: &str, key: &str, says: &str) {
     let keys = format!("cert = \"{cert}\"\nkey = \"{key}\"");
@@ -283,7 +282,7 @@ fn a_forward_without_a_usable_ca() {
     is_found(setup.command().arg("check"), says);
 }
 
-/// It would never connect, and only say so when it tries.
+/// Such a forward would never connect, and would report it only at its first attempt.
 #[test]
 fn a_server_name_that_no_certificate_can_carry() {
     let ca = Certs::get().path("ca.pem");
@@ -295,7 +294,7 @@ fn a_server_name_that_no_certificate_can_carry() {
     assert!(stderr(&output).contains("not a name"), "{}", stderr(&output));
 }
 
-/// A collector that shows a certificate of somebody else gets nothing, and the relay goes on trying.
+/// A collector with another host's certificate receives nothing, and the relay keeps trying.
 #[test]
 fn a_collector_that_cannot_be_verified_gets_nothing() {
     let dir = TempDir::new().expect("a directory");
@@ -316,7 +315,7 @@ fn a_collector_that_cannot_be_verified_gets_nothing() {
     assert_eq!(misnamed.count(), 0);
 }
 
-/// The collector speaks, but not what it is spoken to with.
+/// The collector answers, but in another protocol.
 #[test]
 fn a_collector_of_another_protocol_is_told_from_one_that_is_away() {
     let plain = Collector::tcp(crate::support::Framing::Newline);
@@ -370,7 +369,7 @@ fn a_port_that_is_taken() {
 
 #[test]
 fn an_address_of_another_machine() {
-    // TEST-NET-1 (RFC 5737) is nobody's.
+    // TEST-NET-1 (RFC 5737): no host has this address.
     let setup = Setup::new().listen("udp://192.0.2.1:0").forward("stdout:");
     is_refused(
         &mut setup.command(),
@@ -427,7 +426,7 @@ fn a_spool_that_this_user_must_not_write() {
     assert!(last.contains("Permission denied"), "{said}");
 }
 
-/// Flag over variable over file over default, setting by setting.
+/// A flag overrides a variable, a variable the file, and the file the default, for each setting separately.
 #[test]
 fn flags_go_over_variables_over_the_file() {
     let setup = Setup::new().listen("udp://127.0.0.1:1111").forward_with("tcp://127.0.0.1:1112", "format = \"json\"");
@@ -442,7 +441,7 @@ fn flags_go_over_variables_over_the_file() {
         "address = \"udp://127.0.0.1:1111\"",
         "to = [\"tcp://127.0.0.1:1112\"]",
         "format = \"json\"",
-        // Nobody said anything about these.
+        // Defaults, because nothing sets these.
         "max-size = \"1GiB\"",
         "level = \"info\"",
     ] {
@@ -484,7 +483,7 @@ fn flags_go_over_variables_over_the_file() {
     }
 }
 
-/// What `check` prints is a config, and the same one.
+/// The output of `check` is a config with the same meaning.
 #[test]
 fn what_check_prints_is_a_config() {
     let certs = Certs::get();
@@ -505,10 +504,10 @@ fn what_check_prints_is_a_config() {
     assert_eq!((&*silent.stdout, stderr(&silent)), (&b""[..], said), "unasked, it prints no settings");
 }
 
-/// A name that does not resolve is no mistake: the relay would wait for it.
+/// A name that does not resolve is only a warning: the relay would retry.
 #[test]
 fn check_warns_of_a_name_that_does_not_resolve() {
-    // `.invalid` never exists (RFC 6761); nobody answers on port 1.
+    // `.invalid` never exists (RFC 6761), and no program listens on port 1.
     let setup = Setup::new()
         .listen("udp://127.0.0.1:0")
         .forward("tcp://collector.invalid:514")
@@ -537,7 +536,7 @@ fn certs_never_overwrites() {
     let says =
         format!("certs: {} is there already; nothing was written (choose another --out)", out.join("ca.pem").display());
     is_refused(&mut make(), CONFIG, &says);
-    // Not even those that are missing.
+    // Missing files are not created either.
     fs::remove_file(out.join("server.pem")).expect("removed");
     is_refused(&mut make(), CONFIG, &says);
     assert!(!out.join("server.pem").exists());
@@ -549,11 +548,11 @@ fn health_tells_a_running_relay_from_a_dead_one() {
     let relay = Setup::new().listen("udp://127.0.0.1:0").forward("tcp://127.0.0.1:1").start();
     let admin = relay.admin();
     let health = || run(logferry().arg("health").env("LOGFERRY_ADMIN", admin.to_string()));
-    // Also while its collector is away: that is what it is there for.
+    // The relay is healthy while its collector is away, because an outage is its normal work.
     let well = health();
     assert!(well.status.success() && well.stdout.is_empty() && well.stderr.is_empty(), "{}", stderr(&well));
     relay.stops();
-    // Held, so that nobody else answers there.
+    // The port stays bound, so that no other program answers there.
     let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     held.set_reuse_address(true).expect("a socket option");
     held.bind(&admin.into()).expect("the relay has left it");
@@ -563,7 +562,7 @@ fn health_tells_a_running_relay_from_a_dead_one() {
     assert_eq!(stderr(&dead), says);
 }
 
-/// The relay goes on with the config it has, and so it is well.
+/// The relay keeps its old config and stays healthy.
 #[test]
 fn a_config_that_has_become_bad_makes_no_relay_sick() {
     let setup = Setup::new().listen("udp://127.0.0.1:0").forward("tcp://127.0.0.1:1");
@@ -581,7 +580,7 @@ fn a_config_that_has_become_bad_makes_no_relay_sick() {
     assert_eq!(health().status.code(), Some(1));
 }
 
-/// A relay nobody has told anything writes to stdout.
+/// The default output is stdout.
 #[test]
 fn without_a_forward_lines_go_to_stdout() {
     let setup = Setup::new().listen("udp://127.0.0.1:0");

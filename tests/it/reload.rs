@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again, and taken over or refused while messages flow.
+//! SIGHUP: the relay reads its configuration again, and applies or rejects it while messages flow.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ fn setup(forwards: &[String]) -> Setup {
     forwards.iter().fold(Setup::new().listen("tcp://127.0.0.1:0"), |setup, forward| setup.section(forward))
 }
 
-/// Writes the config that `relay` will read, and tells it to.
+/// Writes the config of the running `relay`, and reloads it.
 fn reloads(relay: &Relay, old: &Setup, new: &Setup) {
     let before = relay.metrics();
     let done = |metrics: &Metrics| metrics.sum("config_reloads_total");
@@ -60,10 +60,10 @@ fn forwards_and_listeners_come_and_go() {
     assert_eq!(status(&relay)["listeners"].as_array().map(Vec::len), Some(2));
     says(&relay, 10..20);
     first.frames(20);
-    // A new forward begins with the oldest line there is.
+    // A new forward starts with the oldest line in the spool.
     eventually("the copy", || second.numbers().ends_with(&(10..20).collect::<Vec<_>>()).then_some(()));
     reloads(&relay, &old, &setup(&[forward("copy", &second)]));
-    // Of one that is gone nothing says that it has no connection, also not when somebody has looked.
+    // A removed forward has no series, not even with the value 0 after a scrape or a request for the status.
     eventually("the listener and the forward are gone", || {
         let now = status(&relay);
         let metrics = get(&relay, "/metrics").body;
@@ -77,7 +77,7 @@ fn forwards_and_listeners_come_and_go() {
     relay.stops();
 }
 
-/// What the log says once in a while, or once for each peer, a reload does not make it say again.
+/// Messages that are logged once in a while, or once per peer, are not repeated after a reload.
 #[test]
 fn a_reload_says_nothing_again() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -108,13 +108,13 @@ fn a_reload_says_nothing_again() {
     }
 }
 
-/// Another `max-backoff` makes the forward anew at a reload, and changes nothing else.
+/// A changed `max-backoff` makes a reload replace the forward, and has no other effect here.
 fn setup_with_backoff(collector: &Collector, keys: &str, backoff: &str) -> Setup {
     let keys = format!("framing = \"octet-counting\"\nmax-backoff = \"{backoff}\"\n{keys}");
     setup(&[format!("[[forward]]\nname = \"central\"\nto = \"{}\"\n{keys}", collector.url())])
 }
 
-/// A relay whose messages a collector has acknowledged that never closes its side.
+/// A relay whose messages are acknowledged by a collector that never closes its side of a connection.
 fn starts_and_is_acknowledged(setup: &Setup, collector: &Collector, messages: usize) -> Relay {
     collector.stays();
     let relay = setup.start();
@@ -124,8 +124,8 @@ fn starts_and_is_acknowledged(setup: &Setup, collector: &Collector, messages: us
     relay
 }
 
-/// A collector that does not close its side when the relay has closed its own may still read: nothing is sent again unless the
-/// connection breaks.
+/// A collector that does not close its side after the relay has closed its own may still read: nothing is sent again unless the connection
+/// breaks.
 #[test]
 fn reloads_send_nothing_again_to_a_collector_that_does_not_close_its_side() {
     const MESSAGES: usize = 200;
@@ -142,13 +142,13 @@ fn reloads_send_nothing_again_to_a_collector_that_does_not_close_its_side() {
     }
     assert!(collector.numbers().into_iter().eq(0..MESSAGES + 3), "nothing comes twice");
     assert_eq!((collector.accepted(), relay.metrics().sum("forward_resent_total")), (4, 0));
-    // It closes its sides in the end.
+    // At last the collector closes its sides.
     collector.goes();
     relay.counts("forward_half_closed", 0);
     relay.kill();
 }
 
-/// Nothing but the forward itself makes a forward connect again.
+/// A forward reconnects only if its own settings have changed.
 #[test]
 fn a_reload_that_changes_no_forward_leaves_its_connection() {
     const MESSAGES: usize = 10;
@@ -166,7 +166,8 @@ fn a_reload_that_changes_no_forward_leaves_its_connection() {
     relay.kill();
 }
 
-/// What lies unread in a collector that dies after the relay has left it is sent again to where the relay is now.
+/// Lines that a collector had not read before it died are sent to the forward's new target, even if the relay had left that connection
+/// before.
 #[test]
 fn what_a_collector_had_not_read_when_it_was_left_is_sent_again() {
     const MESSAGES: usize = 20;
@@ -175,7 +176,7 @@ fn what_a_collector_had_not_read_when_it_was_left_is_sent_again() {
     let old = with(&first);
     let relay = starts_and_is_acknowledged(&old, &first, MESSAGES);
     first.hangs();
-    // The reader is in a call already, which this one wakes.
+    // The collector's thread is blocked in read already; this line completes that call.
     says(&relay, MESSAGES..MESSAGES + 1);
     first.frames(MESSAGES + 1);
     says(&relay, MESSAGES + 1..2 * MESSAGES);
@@ -196,10 +197,10 @@ fn what_a_collector_had_not_read_when_it_was_left_is_sent_again() {
     relay.kill();
 }
 
-/// The port is open the whole time; what has changed is what new connections are spoken to.
+/// The port stays open; only new connections use the new protocol.
 #[test]
 fn a_listener_speaks_another_protocol_on_its_own_port() {
-    // An address of our own, so that nobody else takes the port once it is known.
+    // A separate loopback address, so that no other test takes the port.
     let host = "127.16.2.1";
     let port = TcpListener::bind((host, 0)).and_then(|socket| socket.local_addr()).expect("a port").port();
     let dir = tempfile::TempDir::new().expect("a directory");
@@ -271,7 +272,7 @@ fn a_forward_that_is_cut_off_is_not_connected_any_more() {
     relay.kill();
 }
 
-/// Whoever stops a relay does not wait for what a reload waits for.
+/// A stop does not wait for connections that a reload waits for.
 #[test]
 fn a_relay_stops_in_the_middle_of_a_reload() {
     let (hangs, away) = (Collector::tcp(Framing::OctetCounting), Collector::tcp_away(Framing::OctetCounting));
@@ -291,7 +292,7 @@ fn a_relay_stops_in_the_middle_of_a_reload() {
     relay.kill();
 }
 
-/// Who raises it looks at the metric to see whether it was of use.
+/// An operator who raises the buffer checks the metric to see the effect.
 #[test]
 fn a_receive_buffer_that_has_changed_is_measured() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -303,14 +304,14 @@ fn a_receive_buffer_that_has_changed_is_measured() {
     let relay = old.start();
     let granted = || relay.metrics().sum("listen_receive_buffer_bytes");
     let before = granted();
-    // Less than what everybody is granted.
+    // Less than every user is granted.
     reloads(&relay, &old, &with("receive-buffer = \"64KiB\""));
     eventually("less", || (granted() < before).then_some(()));
     assert!(granted() >= 64 << 10);
     relay.stops();
 }
 
-/// Nothing in the configuration has changed, but what is in the files that it names.
+/// The configuration is unchanged, but the files that it names have new contents.
 #[test]
 fn certificates_are_read_again() {
     let collector = Collector::tls(Framing::OctetCounting, true);
@@ -350,7 +351,7 @@ fn a_bad_configuration_changes_nothing() {
     refused(setup(&["nonsense = 1".to_owned()]), "config: not reloaded, the old one stays in force: ");
     let elsewhere = setup(&[forward("central", &collector)]).section("[log]\nlevel = \"debug\"");
     refused(elsewhere, "[log] level has changed, and that needs a restart");
-    // An address that is taken.
+    // An address in use.
     let taken = setup(&[forward("central", &collector)]).listen(&collector.url());
     refused(taken, "in use");
     let no_ca = forward("central", &collector).replace("tcp://", "tcp+tls://") + "\nca = \"/nowhere.pem\"";
@@ -363,7 +364,7 @@ fn a_bad_configuration_changes_nothing() {
     relay.stops();
 }
 
-/// Whoever makes `max-size` smaller wants the room now, and not when the next line comes.
+/// A smaller `max-size` frees the room at once, and not with the next line.
 #[test]
 fn a_spool_that_is_made_smaller_gives_room_back_at_once() {
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");

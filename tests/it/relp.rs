@@ -1,4 +1,4 @@
-//! RELP: every message has an answer, and between two logferries every line a number.
+//! RELP: every message is acknowledged, and between two logferries every line is numbered.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use crate::support::{
     RelpPeer, Setup, eventually, rsyslog, says, within,
 };
 
-/// A relay that takes RELP and hands on what it gets.
+/// A relay with a RELP listener that forwards to the collector.
 fn receiver(collector: &Collector) -> Setup {
     let setup = Setup::new().listen("relp://127.0.0.1:0");
     setup.forward_with(&collector.url(), "framing = \"octet-counting\"")
@@ -35,7 +35,7 @@ fn sender(to: &str) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward(to)
 }
 
-/// The numbers of messages in `syslog` frames.
+/// The messages of `syslog` frames, as numbers.
 fn sent(frames: &[RelpFrame]) -> Vec<usize> {
     let number = |frame: &RelpFrame| {
         assert_eq!(frame.command, "syslog");
@@ -58,8 +58,8 @@ fn lines_go_from_relay_to_relay_with_their_numbers() {
     receiver.stops();
 }
 
-/// A host that is set back to a snapshot, or made from the image of another: its spool has the name of one whose lines are
-/// known, and its lines are not.
+/// A host that is restored from a snapshot, or cloned from another host's image: its spool has a known name, but its new lines are not
+/// known.
 #[test]
 fn a_spool_that_was_copied_is_not_taken_for_its_original() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -96,7 +96,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The receiver adds to each line what took it: that is no reason to refuse them.
+/// The receiver adds its listener's name to each line. Lines that only this makes too long are accepted.
 #[test]
 fn short_lines_pass_a_listener_with_a_long_name() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -107,7 +107,7 @@ fn short_lines_pass_a_listener_with_a_long_name() {
     let relay = setup.start();
     let mut wire = relay.door().connect();
     let lines: Vec<u8> = (0..20_000).flat_map(|n| format!("<13>1 - - - - - - {n:018}\n").into_bytes()).collect();
-    // It finds all of them in its spool.
+    // So the receiver gets all lines in large batches.
     receiver.signal(SIGSTOP);
     wire.send(&lines);
     relay.has_spooled(20_000);
@@ -119,7 +119,7 @@ fn short_lines_pass_a_listener_with_a_long_name() {
     receiver.stops();
 }
 
-/// As many lines as a batch of another relay has, in one frame.
+/// A batch of another relay's maximum number of lines, in one frame.
 #[test]
 fn a_batch_of_short_lines_may_grow() {
     let name = format!("name = \"{}\"", "x".repeat(64));
@@ -134,7 +134,7 @@ fn a_batch_of_short_lines_may_grow() {
     relay.stops();
 }
 
-/// Both ends say why a session is over.
+/// Both ends log the reason for the end of a session.
 #[test]
 fn why_a_session_is_ended_is_said() {
     let relay = taker();
@@ -156,7 +156,7 @@ fn why_a_session_is_ended_is_said() {
     relay.stops();
 }
 
-/// A receiver remembers few sessions of a sender: there must not be many on their way at once.
+/// A receiver remembers only a few sessions of a sender, so few may be in flight at once.
 #[test]
 fn lines_of_another_session_wait_for_the_answers_of_the_one_before() {
     const SESSIONS: usize = 12;
@@ -169,7 +169,7 @@ fn lines_of_another_session_wait_for_the_answers_of_the_one_before() {
         relay.kill();
     }
     let relay = setup.start();
-    // Those of the relays that were killed come first, and are over.
+    // The killed relays' connections come first, and are closed already.
     let mut peer = eventually("a connection that lives", || {
         let mut peer = collector.accepts();
         let open = peer.frame()?;
@@ -187,7 +187,7 @@ fn lines_of_another_session_wait_for_the_answers_of_the_one_before() {
     relay.has_delivered(0, SESSIONS * 5);
 }
 
-/// The collector of the collector is away and the spool is full: senders come, wait, give up and come again.
+/// The receiver's collector is away and its spool is full: senders connect, wait, give up and try again.
 #[test]
 fn senders_that_gave_up_waiting_are_let_go() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -214,7 +214,7 @@ fn senders_that_gave_up_waiting_are_let_go() {
 
 const TEXT: [u8; 1000] = [b'x'; 1000];
 
-/// A sender that says more than fits anywhere, and hears no answer.
+/// A sender that sends more than the buffers hold, and reads no answer.
 fn flood(door: &Door) -> (RelpPeer, std::thread::JoinHandle<()>) {
     let peer = RelpPeer::opened(door);
     let mut talks = peer.stream().try_clone().expect("a descriptor");
@@ -224,7 +224,7 @@ fn flood(door: &Door) -> (RelpPeer, std::thread::JoinHandle<()>) {
     (peer, talks)
 }
 
-/// It has losses to tell of, and its spool no room to be told in.
+/// The relay must report losses, but its spool has no room for the report.
 #[test]
 fn a_full_relay_can_be_given_more_room() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
@@ -252,11 +252,11 @@ fn what_ends_in_line_feeds_keeps_them() {
     let middle = Setup::new().listen("relp://127.0.0.1:0").forward(&url(&last)).start();
     let first = sender(&url(&middle)).start();
     first.door().connect().send_counted(b"<13>1 - h a - - - text\n\n\n");
-    // One belongs to the framing, on the way in; after that the message is what it is.
+    // On input one LF belongs to the framing; after that the message does not change.
     assert_eq!(collector.lines(1)[0].message, b"text\n\n");
 }
 
-/// Both show a certificate, and what a container can print arrives as it was printed.
+/// Both sides show a certificate, and any container output arrives unchanged.
 #[test]
 fn relay_to_relay_over_mutual_tls() {
     let certs = Certs::get();
@@ -288,7 +288,7 @@ fn relay_to_relay_over_mutual_tls() {
     receiver.stops();
 }
 
-/// Nothing is dropped for want of room, whatever the policy says about senders that cannot be made to wait.
+/// No line is dropped when the spool is full. The policy applies only to senders that cannot wait.
 #[test]
 fn a_full_spool_makes_its_sender_wait() {
     for policy in ["drop-oldest", "drop-newest"] {
@@ -311,7 +311,7 @@ fn a_full_spool_makes_its_sender_wait() {
     }
 }
 
-/// With `sync = "always"` an answer is a promise that outlives a power cut, and one sync serves many messages.
+/// With `sync = "always"` an acknowledged line survives a power failure, and one sync serves many messages.
 #[test]
 fn an_answer_after_a_sync_does_not_take_a_sync_each() {
     const MESSAGES: usize = 20_000;
@@ -329,7 +329,7 @@ fn an_answer_after_a_sync_does_not_take_a_sync_each() {
     receiver.stops();
 }
 
-/// As rsyslog ends a session when it is stopped: answers, a goodbye and the end in one piece.
+/// As a stopping rsyslog ends a session: answers, `serverclose` and the end of the connection in one write.
 #[test]
 fn answers_before_a_goodbye_count() {
     let collector = RelpCollector::new();
@@ -349,7 +349,7 @@ fn answers_before_a_goodbye_count() {
     frames.iter().for_each(|asked| peer.answers(asked.txnr, "200 OK"));
     relay.has_delivered(10, 0);
     assert_eq!(relay.metrics().sum("forward_resent_total"), 4);
-    // And its own goodbye is one that RELP knows.
+    // The relay's own `close` conforms to RELP.
     let ends = std::thread::spawn(move || drop(relay.stops()));
     let close = peer.frame().expect("a goodbye");
     assert_eq!(close.command, "close");
@@ -365,7 +365,7 @@ fn answers_in_any_order_count() {
     says(&relay, 0..10);
     let mut peer = collector.opens();
     let frames = peer.frames(10);
-    // The first has none yet, so none is known to be there.
+    // The first message is unacknowledged, so no message counts as delivered.
     frames[1..].iter().rev().for_each(|asked| peer.answers(asked.txnr, "200 OK"));
     peer.says(0, "serverclose", b"");
     let mut peer = collector.opens();
@@ -376,7 +376,7 @@ fn answers_in_any_order_count() {
     assert_eq!(relay.metrics().sum("forward_connects_total"), 2);
 }
 
-/// One line that the collector will never take, and all others arrive. Nobody has to come and look.
+/// The collector rejects one line permanently, and all others arrive without an operator.
 #[test]
 fn a_line_that_is_refused_for_good_is_a_dead_letter_and_the_rest_goes_on() {
     let collector = RelpCollector::new();
@@ -385,7 +385,7 @@ fn a_line_that_is_refused_for_good_is_a_dead_letter_and_the_rest_goes_on() {
     says(&relay, 0..10);
     let mut peer = collector.opens();
     let mut taken = Vec::new();
-    // Nine of them once, and one three times.
+    // Nine messages once, and the rejected one three times.
     for _ in 0..12 {
         let asked = peer.frames(1);
         let number = sent(&asked)[0];
@@ -400,7 +400,7 @@ fn a_line_that_is_refused_for_good_is_a_dead_letter_and_the_rest_goes_on() {
     relay.says("forward central: the collector refuses a line for good (500 this is no syslog)");
     relay.counts("forward_pending", 0);
     says(&relay, 10..11);
-    // The next line, and the relay's own word to the collector, in whichever order.
+    // The next line, and the relay's notice about the loss, in any order.
     let (mut texts, mut told) = (Vec::new(), 0);
     while texts.len() < 2 {
         let asked = peer.frames(1);
@@ -419,7 +419,7 @@ fn a_line_that_is_refused_for_good_is_a_dead_letter_and_the_rest_goes_on() {
     assert_eq!(metrics.sum("forward_dead_letter_bytes"), letters.len() as u64);
     let shown = status(&relay);
     assert_eq!((&shown["forwards"][0]["rejected"], &shown["forwards"][0]["delivered"]), (&1.into(), &11.into()));
-    // What `spool` has of it: the letter with the collector's words, or the line alone.
+    // `spool` shows the letter with the collector's answer, or only the line.
     let spool = |arguments: &[&str]| {
         let output = setup.command().arg("spool").args(arguments).output().expect("it runs");
         String::from_utf8(output.stdout).expect("text")
@@ -432,13 +432,13 @@ fn a_line_that_is_refused_for_good_is_a_dead_letter_and_the_rest_goes_on() {
     assert!(spool(&["ls"]).contains("dead letters of central, refused by its collector: "));
     assert_eq!(relay.metrics().sum("forward_resent_total"), 2);
     assert_eq!(relay.metrics().sum("forward_connects_total"), 1);
-    // Somebody has seen to it.
+    // The operator has handled the letters and deleted the file.
     std::fs::remove_file(setup.path("spool/dead-letter/central.jsonl")).expect("dead letters");
     relay.counts("forward_dead_letter_bytes", 0);
     relay.stops();
 }
 
-/// A relay that is killed before its cursor is on the disk has the line refused again, and does not write it again.
+/// A relay that was killed before it saved its cursor sends the line again. It is rejected again, but not written twice.
 #[test]
 fn a_dead_letter_is_written_once_also_by_a_killed_relay() {
     let collector = RelpCollector::new();
@@ -464,7 +464,7 @@ fn a_dead_letter_is_written_once_also_by_a_killed_relay() {
     assert_eq!(dead_letters().lines().count(), 1, "{}", dead_letters());
 }
 
-/// A wrong setting there must not empty a spool into the dead letters.
+/// A misconfigured collector must not empty the spool into the dead letters.
 #[test]
 fn a_collector_that_refuses_everything_gets_it_when_it_has_come_to_its_senses() {
     const LINES: usize = 150;
@@ -472,7 +472,7 @@ fn a_collector_that_refuses_everything_gets_it_when_it_has_come_to_its_senses() 
     let setup = sender(&collector.url());
     let relay = setup.start();
     says(&relay, 0..LINES);
-    // How often it is tried is chance.
+    // The number of attempts is random.
     for _ in 0..3 {
         let mut peer = collector.opens();
         let asked = peer.frames(LINES);
@@ -500,7 +500,7 @@ fn a_collector_that_refuses_everything_gets_it_when_it_has_come_to_its_senses() 
     relay.stops();
 }
 
-/// Many a collector ends the session in which it has refused something.
+/// Many collectors end the session after a rejection.
 #[test]
 fn a_session_that_ends_with_a_refusal_does_not_begin_the_count_anew() {
     let collector = RelpCollector::new();
@@ -517,7 +517,7 @@ fn a_session_that_ends_with_a_refusal_does_not_begin_the_count_anew() {
     relay.stops();
 }
 
-/// What is no answer is the end of the session, and the message is sent again.
+/// An invalid answer ends the session, and the message is sent again.
 #[test]
 fn answers_that_are_none() {
     let collector = RelpCollector::new();
@@ -558,7 +558,7 @@ fn a_session_that_is_refused_is_asked_for_again() {
     relay.has_delivered(1, 0);
 }
 
-/// Its kernel acknowledges for it, but it does not answer.
+/// The collector's kernel acknowledges TCP segments, but the collector does not answer.
 #[test]
 fn a_collector_that_does_not_answer_is_left_for_the_second() {
     let hung = RelpCollector::new();
@@ -573,7 +573,7 @@ fn a_collector_that_does_not_answer_is_left_for_the_second() {
     relay.fails_because("the collector has not answered for 500ms");
 }
 
-/// When it comes round it reads all that it was sent on each connection, so there are few of them.
+/// A collector that recovers reads everything that was sent on every connection, so there must be few connections.
 #[test]
 fn a_collector_that_goes_on_not_answering_is_left_alone_for_longer() {
     let collector = RelpCollector::new();
@@ -591,7 +591,7 @@ fn a_collector_that_goes_on_not_answering_is_left_alone_for_longer() {
     drop(silent);
 }
 
-/// No more than `window` messages, and what was taken from the spool with the last of them, are on their way.
+/// At most `window` messages, and the rest of the last batch from the spool, are in flight.
 #[test]
 fn a_window_is_kept() {
     const MESSAGES: usize = 2000;
@@ -616,7 +616,7 @@ fn a_window_is_kept() {
     relay.has_delivered(MESSAGES, 0);
 }
 
-/// Whatever it is sent at once takes it longer than `dead-after`; each part of it does not.
+/// A full batch takes the collector longer than `dead-after`, but a smaller frame does not.
 #[test]
 fn a_collector_that_answers_slowly_gets_smaller_frames() {
     const MESSAGES: usize = 600;
@@ -630,7 +630,7 @@ fn a_collector_that_answers_slowly_gets_smaller_frames() {
     let mut lines = 0;
     while lines < MESSAGES {
         let asked = peer.frame().expect("the relay waits");
-        // 16 kB a second: a batch of 64 KiB takes four.
+        // 16 kB per second: a batch of 64 KiB takes four seconds.
         thread::sleep(Duration::from_secs_f64(asked.data.len() as f64 / 16_000.0));
         peer.answers(asked.txnr, "200 OK");
         lines += String::from_utf8_lossy(&asked.data).matches("<30>1 ").count();
@@ -641,7 +641,7 @@ fn a_collector_that_answers_slowly_gets_smaller_frames() {
     relay.stops();
 }
 
-/// A relay that takes RELP and spools it; nothing comes back out.
+/// A relay with a RELP listener; its output is discarded.
 fn taker() -> Relay {
     Setup::new().listen_with("relp://127.0.0.1:0", "max-frame = \"1KiB\"").forward("file:///dev/null").start()
 }
@@ -670,14 +670,14 @@ fn messages_are_answered_in_order_and_what_is_not_known_is_refused() {
     relay.stops();
 }
 
-/// The session ends; what came before is kept.
+/// The session ends; messages before the error are kept.
 #[test]
 fn what_is_no_session_is_ended() {
     let relay = taker();
     let numbered = |first_line: u64| frame(2, "numbered", format!("7 {first_line}\n7 <13>abc").as_bytes());
     let open = frame(1, "open", b"relp_version=0\ncommands=syslog,numbered\nstream=somebody/else");
     let cases: [(Vec<u8>, usize, usize); 7] = [
-        // Bytes, answers, messages.
+        // Input, number of answers, number of messages.
         (frame(1, "syslog", b"<13>early"), 0, 0),
         (b"<13>not even RELP\n".to_vec(), 0, 0),
         ([frame(1, "open", b""), numbered(1)].concat(), 1, 0),
@@ -691,7 +691,7 @@ fn what_is_no_session_is_ended() {
         let mut peer = RelpPeer::connects(relay.door());
         peer.sends(&bytes);
         let mut heard = Vec::from_iter(std::iter::from_fn(|| peer.frame()));
-        // Whether the last answer still comes is chance: the connection ends at once.
+        // The last answer may be missing, because the connection ends at once.
         heard.truncate(answers);
         assert!(heard.iter().all(|answer| answer.txnr != 2 || answers == 3), "{heard:?}");
         refused += 1;
@@ -703,7 +703,7 @@ fn what_is_no_session_is_ended() {
     relay.stops();
 }
 
-/// What has no answer is sent again: a session is ended and not heard in part.
+/// An unacknowledged message is sent again, so the relay ends the session and keeps no partial message.
 #[test]
 fn a_frame_that_does_not_end_ends_its_session() {
     let setup = Setup::new().listen_with("relp://127.0.0.1:0", "frame-timeout = \"1ms\"").forward("file:///dev/null");
@@ -718,7 +718,7 @@ fn a_frame_that_does_not_end_ends_its_session() {
     relay.stops();
 }
 
-/// Half of it: all of them come from one address.
+/// The limit is half of `max-unfinished`, because all senders have the same address.
 #[test]
 fn sessions_take_so_much_memory_in_all() {
     let limits = "max-unfinished = \"4MiB\"\nmax-frame = \"512KiB\"";
@@ -732,11 +732,11 @@ fn sessions_take_so_much_memory_in_all() {
         assert_eq!(relay.metrics().refused(), 0, "session {number}");
     }
     let mut fifth = RelpPeer::opened(relay.door());
-    // It may be ended before it has said all of it.
+    // The relay may end the session before the write is complete.
     let _ = fifth.stream().write_all(&half);
     fifth.is_over();
     assert_eq!(relay.metrics().with("listen_refused_total", "max-unfinished"), 1);
-    // The others have what they have, and what the fifth had is there for the next.
+    // The other sessions keep their memory, and the fifth session's memory is free for the next.
     let rest = [vec![b'x'; 996], b"\n".to_vec()].concat();
     for peer in &mut four {
         peer.sends(&rest);
@@ -749,7 +749,7 @@ fn sessions_take_so_much_memory_in_all() {
     relay.stops();
 }
 
-/// Those who wait for room hold nobody up who has something to say before that.
+/// Sessions that wait for room do not block a session that is still in its handshake.
 #[test]
 fn who_comes_to_a_full_spool_is_heard() {
     let full = "max-size = \"1MiB\"\nwhen-full = \"drop-newest\"";
@@ -757,7 +757,7 @@ fn who_comes_to_a_full_spool_is_heard() {
     let waiting: Vec<RelpPeer> = (0..8).map(|_| RelpPeer::opened(relay.door())).collect();
     for peer in &waiting {
         let mut stream = peer.stream().try_clone().expect("a descriptor");
-        // Until nobody listens any more.
+        // Until the relay closes the connection.
         thread::spawn(move || (2..10_000).all(|txnr| stream.write_all(&frame(txnr, "syslog", &[b'x'; 1000])).is_ok()));
     }
     eventually("the spool and the queue are full", || (relay.metrics().sum("spool_held") > 1500).then_some(()));
@@ -769,7 +769,7 @@ fn who_comes_to_a_full_spool_is_heard() {
     relay.stops();
 }
 
-/// Each of them would become a message with a header, twenty times as long.
+/// Each line would become a message with a header, twenty times as long.
 #[test]
 fn numbered_lines_of_a_byte_each_are_refused() {
     let relay = taker();
@@ -788,10 +788,10 @@ fn numbered_lines_of_a_byte_each_are_refused() {
     relay.stops();
 }
 
-/// Whoever was about to say more hears that it was not taken.
+/// A sender in the middle of a frame learns that it was not accepted.
 #[test]
 fn a_relay_that_stops_under_load_says_goodbye() {
-    // With each answer to wait for.
+    // With `sync = "always"`, every acknowledgement takes a moment.
     let setup = Setup::new().spool("sync = \"always\"").listen("relp://127.0.0.1:0").forward("file:///dev/null");
     let mut relay = setup.start();
     let mut peer = RelpPeer::opened(relay.door());
@@ -831,7 +831,7 @@ fn half_a_message_is_none() {
     relay.stops();
 }
 
-/// It is not read any further, nobody else is held up by it, and a stopping relay does not wait for it.
+/// The relay stops reading from the sender, other senders are not affected, and a stop does not wait for it.
 #[test]
 fn a_sender_that_does_not_read_its_answers() {
     let relay = taker();
@@ -851,7 +851,7 @@ fn a_sender_that_does_not_read_its_answers() {
     assert!(talks.join().expect("a thread").is_some(), "all was read, though no answer was");
 }
 
-/// rsyslog as the sender, and a relay that is stopped and killed meanwhile.
+/// rsyslog as the sender, and a relay that is repeatedly stopped and killed.
 #[test]
 fn omrelp_loses_nothing_whatever_happens_to_the_relay() {
     let Some(program) = rsyslog::find(rsyslog::Input::Relp) else { return };
@@ -891,7 +891,7 @@ fn omrelp_loses_nothing_whatever_happens_to_the_relay() {
     relay.stops();
 }
 
-/// Its queue has room for all that is said while the relay is away: of a full one rsyslog throws away what has waited for two seconds.
+/// The queue holds all messages of an outage: rsyslog discards messages that have waited for two seconds at a full queue.
 fn omrelp(dir: &Path, from: u16, to: u16) -> String {
     format!(
         "global(workDirectory=\"{}\" maxMessageSize=\"128k\" net.enableDNS=\"off\")\n\

@@ -1,4 +1,4 @@
-//! Dead letters that are sent again: the command, the relay that runs and the one that starts, and what a kill costs.
+//! Dead letters that are sent again: the command, a running relay, a starting relay, and duplicates after a kill.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ fn is_refused(output: &Output, code: i32, says: &str) {
     assert!(output.status.code() == Some(code) && said.contains(says), "{:?}: {said}", output.status);
 }
 
-/// The answer to a request of `_bulk`, in which these lines are refused.
+/// An answer to a `_bulk` request that rejects these lines.
 fn answer(request: &StoreRequest, refused: &[usize]) -> String {
     let items: Vec<_> = request
         .numbers()
@@ -70,7 +70,7 @@ fn is_done(setup: &Setup, left: &[&str]) {
     eventually("nothing is to be sent again", || (files(setup) == left).then_some(()));
 }
 
-/// The relay runs. What is refused again is a dead letter again, and can be sent again.
+/// The relay is running. A line that is rejected again becomes a dead letter again, and can be resent again.
 #[test]
 fn once_the_mapping_is_mended_they_arrive_under_their_old_ids() {
     let store = Store::new();
@@ -86,7 +86,7 @@ fn once_the_mapping_is_mended_they_arrive_under_their_old_ids() {
     let request = resender.hears();
     is_refused(&resend(&setup, "central"), 1, "a resend is under way");
     assert_eq!(status(&relay)["forwards"][0]["resend_pending"], 3);
-    // The forward goes on beside it.
+    // The forward continues meanwhile.
     says(&relay, 10..11);
     takes(&mut peer, 1, &[]);
     relay.counts("forward_delivered_total", 8);
@@ -111,7 +111,8 @@ fn once_the_mapping_is_mended_they_arrive_under_their_old_ids() {
     relay.stops();
 }
 
-/// The requests of so many connections, whichever is first, each with where its answer goes. Without one its connection ends.
+/// The requests of `connections` connections in order of arrival, each with a channel for its answer. A dropped channel ends the
+/// connection.
 fn requests(store: &Store, connections: usize) -> Receiver<(StoreRequest, Sender<String>)> {
     let (heard, requests) = channel();
     for _ in 0..connections {
@@ -130,7 +131,7 @@ fn requests(store: &Store, connections: usize) -> Receiver<(StoreRequest, Sender
     requests
 }
 
-/// Letters as a relay of before has written them, the last one torn by a crash.
+/// Dead letters of an older version, the last one torn by a crash.
 fn letters(count: usize) -> String {
     let letter = |number: usize| {
         let line = format!("<13>1 2026-11-29T12:00:00.000000Z h a - - - {number}");
@@ -140,7 +141,7 @@ fn letters(count: usize) -> String {
     (0..count).map(|number| format!("{}\n", letter(number))).collect::<String>() + "{\"time\":\"2026-11"
 }
 
-/// What was on its way comes again, and nothing else does.
+/// Only the batch in flight is sent again.
 #[test]
 fn a_kill_in_the_middle_costs_one_batch_twice() {
     let store = Store::new();
@@ -186,7 +187,7 @@ fn a_kill_in_the_middle_costs_one_batch_twice() {
     relay.stops();
 }
 
-/// Answers each `syslog` frame until `count` have come; returns the lines. `bad` ones are refused.
+/// Answers each `syslog` frame until `count` have come; returns the lines. Bad lines are rejected.
 fn answers(peer: &mut RelpPeer, count: usize, is_bad: impl Fn(&str) -> bool) -> Vec<String> {
     let mut lines = Vec::new();
     while lines.len() < count {
@@ -199,7 +200,7 @@ fn answers(peer: &mut RelpPeer, count: usize, is_bad: impl Fn(&str) -> bool) -> 
     lines
 }
 
-/// Under a number of the file's own, the second one would be taken for the first.
+/// With an ID from the position in the dead letter file, the second letter would count as a duplicate of the first.
 #[test]
 fn by_jetstream_they_keep_their_ids() {
     let Some(server) = NatsServer::start("") else { return };
@@ -225,7 +226,7 @@ fn by_jetstream_they_keep_their_ids() {
     relay.stops();
 }
 
-/// Numbers would say that the collector has them.
+/// With line numbers, the collector would regard the lines as duplicates.
 #[test]
 fn by_relp_they_are_plain_frames() {
     let collector = RelpCollector::new();
@@ -233,12 +234,12 @@ fn by_relp_they_are_plain_frames() {
     let relay = setup.start();
     let mut peer = collector.opens();
     says(&relay, 0..3);
-    // Each refused line has three tries.
+    // A rejected line is tried three times.
     let sent = answers(&mut peer, 5, |line| line.ends_with(" 1"));
     relay.counts("forward_rejected_total", 1);
     assert_eq!(rejected(&relay, &setup), [(1, "500 no".to_owned())]);
     is_begun(&setup);
-    // To a collector that would take numbers.
+    // The collector offers numbered lines.
     let mut resender = collector.opens_numbered();
     let again = answers(&mut resender, 1, |_| false);
     assert!(sent.contains(&again[0]) && again[0].ends_with(" 1"), "{again:?}");

@@ -1,5 +1,4 @@
-//! Which line goes where: forwards that want some of them, rules that drop, a limit for each container, and the pieces of a
-//! long line.
+//! Routing: forwards with a filter, rules that drop, a limit per container, and pieces of a long line.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +13,19 @@ fn container(name: &str) -> Docker {
     Docker::new(Format::Rfc5424Micro, name)
 }
 
-/// What is said by several containers, each word by one: `web: hello`.
+/// The messages with their container: `web: hello`.
 fn messages(lines: &[Line]) -> Vec<String> {
     lines.iter().map(|line| format!("{}: {}", line.app, String::from_utf8_lossy(&line.message))).collect()
 }
 
-/// Waits until each forward is done with everything, and checks the books.
+/// Waits until each forward has handled everything, and checks the counters.
 fn is_done(relay: &Relay, received: u64) {
     relay.counts("listen_received_total", received);
     eventually("nothing waits", || (relay.metrics().sum("forward_waiting") == 0).then_some(()));
     relay.balances(0);
 }
 
-/// A relay with two forwards, one of everything and one of what `rule` says.
+/// A relay with two forwards, one for everything and one with the filter `rule`.
 fn two_forwards(setup: Setup, rule: &str) -> (Collector, Collector, Relay) {
     let (all, some) = (Collector::tcp(Framing::OctetCounting), Collector::tcp(Framing::OctetCounting));
     let keys = |name: &str, more: &str| format!("name = \"{name}\"\n{COUNTED}\n{more}");
@@ -91,7 +90,7 @@ fn what_nobody_wants_waits_for_no_collector_either() {
         is_done(&relay, round as u64 * 200);
     }
     assert_eq!(relay.metrics().sum("forward_evicted_total"), 0);
-    // The first one that it wants waits, and what comes behind it too.
+    // The first line that matches the filter waits, and so do the lines after it.
     wire.says(&container("web").severity(2), b"help");
     wire.says(&container("web"), b"nothing much");
     relay.counts("listen_received_total", 802);
@@ -105,7 +104,7 @@ fn what_nobody_wants_waits_for_no_collector_either() {
 
 #[test]
 fn rules_hold_for_relp_and_its_numbers() {
-    // Two logferries: the second one gets each line under its number, whatever lies between.
+    // Two logferries: the second one gets each line with its number, despite the gaps.
     let away = Collector::tcp_away(Framing::OctetCounting);
     let central = Setup::new().listen("relp://127.0.0.1:0").forward_with(&away.url(), COUNTED).start();
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
@@ -133,7 +132,7 @@ fn answers_retire_what_is_not_wanted_between_them() {
     let collector = RelpCollector::new();
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
     let relay = setup.forward_with(&collector.url(), "match = { name = \"web\" }").start();
-    // One write is one batch: with a batch for each line an answer also retires the lines behind it that nobody wants.
+    // One write is one batch. In a batch of its own, a line's acknowledgement would also retire the unwanted lines after it.
     let lines = ["db", "web", "db", "web", "db"].map(|name| container(name).says(b"x")).concat();
     relay.door().connect().send(&lines);
     relay.has_spooled(5);
@@ -179,7 +178,7 @@ fn what_is_dropped_is_counted_and_not_told() {
     assert_eq!(collector.count(), 41, "nobody is told of what nobody wanted");
 }
 
-/// Health checks, most of all.
+/// Mainly for health checks.
 #[test]
 fn a_message_is_dropped_by_its_text() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -198,12 +197,12 @@ fn a_message_is_dropped_by_its_text() {
         wire.says(&container("web"), b"status=2001");
         wire.send(b"<13>1 2026-11-20T22:27:33Z proxy app - - - GET /healthz of no container\n");
         wire.send(b"<13>1 2026-11-20T22:27:33Z proxy app - - - GET /other\n");
-        // The pieces of a line are one text.
+        // A line's pieces are joined before the rule tests the text.
         says_in_pieces(&mut wire, &container("web"), &long);
     }
     let expected = ["api: status=200 ok", "web: status=2001", "app: GET /other"].repeat(10);
     assert_eq!(messages(&collector.lines(30)), expected);
-    // Lines that are joined are one text.
+    // Multi-line messages are joined before the rule tests the text.
     let mut wire = relay.doors()[1].connect();
     for text in ["GET /healthz", "  of the first", "GET /", "  GET /healthz", "GET /", "  of all"] {
         wire.says(&container("web"), text.as_bytes());
@@ -262,7 +261,7 @@ fn what_is_sent_again_is_known_again_though_some_of_it_is_dropped() {
         let line = format!("<30>1 2026-11-20T22:27:33Z h {name} - - [docker@32473 name=\"{name}\"] hello");
         format!("{} {line}", line.len())
     });
-    // The second time from the fourth line on: the sender has heard that the first ones arrived.
+    // The second session starts at the fourth line: the sender knows that the first lines have arrived.
     for from in [0, 3] {
         let mut peer = RelpPeer::connects(relay.door());
         peer.says(1, "open", b"relp_version=0\ncommands=syslog,numbered\nstream=somebody/else");
@@ -288,7 +287,7 @@ fn where_only_docker_sends_nobody_else_names_a_container() {
     };
     let mut wires: Vec<Wire> = relay.doors().iter().map(|door| door.connect()).collect();
     wires[0].says(&container("web"), b"from web");
-    // What a container prints, and what somebody else sends.
+    // A container's output, and another program's messages.
     wires[0].says(&container("db"), forged("printed").as_bytes());
     wires[0].send(format!("{}\n", forged("sent")).as_bytes());
     wires[1].send(format!("{}\n", forged("elsewhere")).as_bytes());
@@ -306,7 +305,7 @@ fn where_only_docker_sends_nobody_else_names_a_container() {
     relay.stops();
 }
 
-/// What most people write as `tag`: the name alone, or with the ID.
+/// Common values for `tag`: the name only, or with the ID.
 #[test]
 fn a_container_has_its_name_by_any_usual_tag() {
     let setup = Setup::new().listen_with("udp://127.0.0.1:0", "from = \"docker\"").listen("udp://127.0.0.2:0");
@@ -327,7 +326,7 @@ fn a_container_has_its_name_by_any_usual_tag() {
     relay.stops();
 }
 
-/// Whose word counts: a relay's that is known, and anybody's as long as nothing depends on it.
+/// Marks are trusted from known relays, and from all senders as long as no rule depends on them.
 #[test]
 fn marks_are_believed_of_relays_and_of_others_while_nothing_asks() {
     let certs = Certs::get();
@@ -395,7 +394,7 @@ fn a_line_says_by_which_listener_it_came_and_nobody_else_can() {
     let mut wire = relay.doors()[1].connect();
     wire.says(&container("api"), b"from inside");
     wire.send(b"<13>1 2026-11-20T22:27:33Z h app - - [logferry@32473 listener=\"dmz\"] more lies\n");
-    // Not as the RFC has it, but some read it so.
+    // Malformed, but some parsers accept it.
     let malformed = b"[logferry@32473 listener=\"dmz\" ] the same";
     wire.send(&[b"<13>1 2026-11-20T22:27:33Z h app - - ", &malformed[..], b"\n"].concat());
     let by_message: BTreeMap<Vec<u8>, Line> =
@@ -420,7 +419,7 @@ fn a_loud_container_takes_nothing_from_the_others() {
     let mut wires = [relay.doors()[0].connect(), relay.doors()[1].connect()];
     for number in 0..1000 {
         wires[0].says(&container("loud"), b"me me me");
-        // Who says at another listener that he is the quiet one takes nothing from it.
+        // A message at another listener with the quiet container's name does not use up its limit.
         wires[1].says(&container("quiet"), b"forged");
         if number % 20 == 0 {
             wires[0].says(&container("quiet"), b"hello");
@@ -429,7 +428,7 @@ fn a_loud_container_takes_nothing_from_the_others() {
     eventually("all is received", || (relay.metrics().sum("listen_received_total") >= 2050).then_some(()));
     let cut = relay.metrics().with("spool_dropped_total", "rate");
     assert!((1..=1800).contains(&cut), "{cut}");
-    // The rest is there, and a word about what is not.
+    // The rest has arrived, and a notice about the dropped lines.
     let told = eventually("what was cut is told", || {
         let lines: Vec<Line> = collector.frames(0).iter().map(|frame| Line::read(frame)).collect();
         let gaps = lines.iter().filter(|line| line.param("gap@32473", "reason") == "rate");
@@ -465,7 +464,7 @@ fn a_limit_can_be_changed_while_it_runs() {
     relay.stops();
 }
 
-/// A line as Docker sends it: in pieces of 16 KiB.
+/// Sends a line as Docker does: in pieces of 16 KiB.
 fn says_in_pieces(wire: &mut Wire, container: &Docker, text: &[u8]) {
     text.chunks(16 * 1024).for_each(|piece| wire.says(container, piece));
 }
@@ -489,14 +488,14 @@ fn pieces_become_one_line_again() {
     for line in collector.lines(8) {
         assert!(long.contains(&line.message), "{} bytes", line.message.len());
     }
-    // What has exactly the length of a piece comes too, with a little patience.
+    // A line with exactly the length of a piece arrives, too, after a short wait.
     let exact = text(16 * 1024);
     wires[0].says(&container("by-tcp"), &exact);
     assert_eq!(collector.lines(9)[8].message, exact);
-    // What a rule drops does not get past it by waiting.
+    // A rule also drops lines that have waited.
     wires[0].says(&container("secret"), &exact);
     relay.counts("spool_dropped_total", 1);
-    // And what waits when the relay stops.
+    // A line that still waits is delivered when the relay stops.
     wires[0].says(&container("by-tcp"), &exact);
     let metrics = relay.metrics();
     let pieces = long.iter().map(|text| text.chunks(16 * 1024).count()).sum::<usize>() as i64;

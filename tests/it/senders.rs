@@ -1,5 +1,5 @@
-//! Who has sent it: the sender's address in a line, HOSTNAME of those who give none, rules that ask for it. The senders are on
-//! another machine, for whoever sends from this one has its name.
+//! The sender's identity: its address in a line, the HOSTNAME of messages without one, and rules for it. The senders are on another
+//! machine, because messages from this machine get its name.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -14,7 +14,7 @@ const COUNTED: &str = "framing = \"octet-counting\"";
 const NAMELESS: &[u8] = b"<13>1 2026-11-20T22:28:47Z - app - - - from there";
 const NAMED: &[u8] = b"<13>1 2026-11-20T22:28:47Z core-sw app - - - from there";
 
-/// Sends datagrams from the other machine, by one of its addresses.
+/// Sends datagrams from this address of the other machine.
 fn sends(network: &Network, from: &str, door: &Door, datagrams: &[&[u8]]) {
     let Door::Udp(to) = door else { panic!("{door:?}") };
     network.there(|| {
@@ -25,7 +25,7 @@ fn sends(network: &Network, from: &str, door: &Door, datagrams: &[&[u8]]) {
     });
 }
 
-/// A connection from the other machine.
+/// A connection from this address of the other machine.
 fn connects(network: &Network, from: &str, door: &Door) -> TcpStream {
     let Door::Tcp(to) = door else { panic!("{door:?}") };
     network.there(|| {
@@ -66,7 +66,7 @@ fn a_device_without_a_name_is_not_the_relay() {
     stream.write_all(b"<13>Nov 20 22:28:47 busybox: by tcp\n").expect("the relay reads");
     let line = collector.lines(4).remove(3);
     assert_eq!((&*line.host, peer_of(&line)), (THERE[1], of(THERE[1])));
-    // Whoever sends from this machine has its name.
+    // A message from this machine gets its name.
     relay.doors()[2].connect().send(NAMELESS);
     assert_eq!(collector.lines(5).remove(4).host, RELAY);
     relay.has_delivered(5, 0);
@@ -91,7 +91,7 @@ fn a_name_of_dns_is_used_when_it_is_there_and_never_waited_for() {
     relay.stops();
 }
 
-/// A bridge that Docker makes while the relay runs.
+/// A bridge that Docker creates while the relay runs.
 #[test]
 fn whoever_sends_from_a_bridge_of_docker_s_has_the_relay_s_name() {
     let Some(network) = Network::new() else { return };
@@ -128,7 +128,7 @@ fn rules_ask_for_the_sender() {
     let container = |text: &str| {
         format!("<30>1 2026-11-20T22:28:47Z h noisy - - [docker@32473 name=\"noisy\"] {text}").into_bytes()
     };
-    // The header is one that came before, and its sender is not.
+    // The same header as before, from another sender.
     for _ in 0..3 {
         sends(&network, first, relay.door(), &[&container("a")]);
         sends(&network, second, relay.door(), &[&container("b"), NAMED]);

@@ -1,4 +1,4 @@
-//! What a forward makes of lines: fields found in their text, time, severity and text taken from them, fields added.
+//! A forward's changes to lines: fields parsed from the text; time, severity and text from such fields; added fields.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn container(name: &str) -> Docker {
     Docker::new(Format::Rfc5424Micro, name)
 }
 
-/// What a collector gets of these texts, as JSON, with the keys of the forward.
+/// These texts as a collector gets them, as JSON, with these keys of the forward.
 fn shaped(keys: &str, texts: &[&str]) -> Vec<Value> {
     let collector = Collector::tcp(Framing::OctetCounting);
     let relay =
@@ -87,7 +87,7 @@ fn time_severity_and_text_come_from_fields() {
     relay.stops();
 }
 
-/// Lines whose JSON cannot be used are carried as they are, and counted by the reason.
+/// Lines whose JSON is unusable are delivered unchanged, and counted by reason.
 #[test]
 fn bad_json_is_carried_as_text() {
     let many: Vec<String> = (0..4000).map(|n| format!("\"k{n}\":{n}")).collect();
@@ -142,7 +142,7 @@ fn a_severity_is_guessed() {
     assert_eq!(lines[0]["fields"], json!({"original_severity": "info"}));
 }
 
-/// In the text, in parsed fields and in labels, also where they are nested; what the spool has is what the container said.
+/// Secrets are masked in the text, in parsed fields and in labels, also in nested values; the spool keeps the original.
 #[test]
 fn secrets_are_hidden() {
     let keys = "parse = \"json\"\nmask = [{ known = [\"card-number\", \"email\"] }, { pattern = 'password=\\S+', with = \"password=***\" }]";
@@ -176,7 +176,7 @@ const OF_LISTENER: &str = "fields = { zone = \"dmz\", tag = \"{image.tag}\", who
 const OF_FORWARD: &str = "fields = { who = \"forward\", service = \"{label.com.docker.compose.service}\", at = \"{name}@{host}\" }\n\
     drop-fields = \"com.docker.*\"";
 
-/// A forward's field goes before a listener's, and that before a global one. The first two take the place of the sender's.
+/// A forward's field overrides a listener's, and that overrides a global one. The first two also override the sender's.
 #[test]
 fn fields_are_added_to_all_lines_those_of_a_listener_and_those_of_a_forward() {
     let [shaped, plain] = [0; 2].map(|_| Collector::tcp(Framing::OctetCounting));
@@ -204,7 +204,7 @@ fn fields_are_added_to_all_lines_those_of_a_listener_and_those_of_a_forward() {
     relay.stops();
 }
 
-/// A field of a forward that is the same for all lines is a label of Loki's; all others are fields of a line.
+/// A forward's field with one value for all lines is a Loki label; all others are fields of a line.
 #[test]
 fn log_stores_have_added_fields_as_fields_and_loki_as_labels_only_where_asked() {
     let stores = [0; 3].map(|_| Store::new());
@@ -240,7 +240,7 @@ fn log_stores_have_added_fields_as_fields_and_loki_as_labels_only_where_asked() 
     relay.stops();
 }
 
-/// The label is a field of the line, as drivers of Docker hand it over.
+/// The label is a field of the line, as Docker's drivers send it.
 #[test]
 fn a_container_chooses_how_its_lines_are_parsed() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -301,7 +301,7 @@ fn nested_values_are_fields_with_dots_where_a_destination_keeps_no_objects() {
     relay.stops();
 }
 
-/// A line of RFC 5424 has its fields as structured data, and RELP's numbers are what they were.
+/// In RFC 5424 the parsed fields are structured data, and RELP's line numbers are not affected.
 #[test]
 fn shaped_lines_go_on_by_relp_and_none_is_lost() {
     let collector = Collector::tcp(Framing::OctetCounting);

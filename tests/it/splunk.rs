@@ -1,4 +1,4 @@
-//! Splunk's HEC: what Docker's `splunk` driver and other clients send, and what they are answered.
+//! Splunk's HEC: requests of Docker's `splunk` driver and of other clients, and the relay's answers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ fn to(collector: &Collector) -> Setup {
     Setup::new().listen(HTTP).forward_with(&collector.url(), COUNTED)
 }
 
-/// As Docker's driver writes it with its format `inline`.
+/// An event in the driver's format `inline`.
 fn docker_s(text: &str) -> String {
     json!({"event": {"line": text, "source": "stdout", "tag": "nginx/web/0123456789ab", "attrs": {"shop": "berlin"}},
         "time": "1795898357.357000", "host": "n7"})
@@ -37,7 +37,7 @@ fn is(answer: &Answer, status: u16, body: &str) {
     assert_eq!((answer.status, &*answer.body), (status, body), "{}", answer.head);
 }
 
-/// The requests of the corpus, byte for byte, each connection as it was; and each line as its row says.
+/// The corpus's requests, byte for byte, on the same connections; and each line as its row expects.
 #[test]
 fn what_docker_s_driver_sends_is_answered_and_arrives() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -58,7 +58,7 @@ fn what_docker_s_driver_sends_is_answered_and_arrives() {
         for (line, sent) in lines[expected..].iter().zip(&recording.messages) {
             let message = if sent.of("exp_message") == "(empty)" { Vec::new() } else { sent.expected("exp_message") };
             assert!(line.message == message, "{}: {line:?}", sent.file);
-            // Nothing but the tag says who the container is.
+            // Only the tag identifies the container.
             let tag = sent.text("exp_tag");
             let mut container: Vec<_> = tag.split('/').collect();
             container.splice(0..0, vec![""; 3 - container.len()]);
@@ -107,7 +107,7 @@ fn paths_tokens_and_bodies_are_answered_as_splunk_does() {
         404,
         r#"{"text":"The requested URL was not found on this server.","code":404}"#,
     );
-    // Events before a bad one count, as they do for Splunk.
+    // Events before an invalid one are accepted, as by Splunk.
     let bad = [body, br#"{"event":""}"#, body].concat();
     let answer = HttpPeer::connects(relay.door()).asks(EVENT, &[good], &bad);
     is(&answer, 400, r#"{"text":"Event field cannot be blank","code":13,"invalid-event-number":1}"#);
@@ -124,7 +124,7 @@ fn paths_tokens_and_bodies_are_answered_as_splunk_does() {
     relay.stops();
 }
 
-/// An answer is a promise that outlives the relay, also where the disk is slower than the sender.
+/// An answered event survives a crash, even when the disk is slower than the sender.
 #[test]
 fn what_is_answered_is_there_after_a_kill() {
     const EVENTS: usize = 10_000;
@@ -142,7 +142,7 @@ fn what_is_answered_is_there_after_a_kill() {
     relay.stops();
 }
 
-/// Its sender keeps what it is told 503 for, and nothing is there twice.
+/// The sender keeps events that are answered with 503, and no event is duplicated.
 #[test]
 fn a_full_spool_is_answered_503_until_there_is_room() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -165,7 +165,7 @@ fn a_full_spool_is_answered_503_until_there_is_room() {
     relay.stops();
 }
 
-/// A body in any pieces, of any length; one that breaks off is not taken.
+/// A body in chunks of any length; an incomplete body is not accepted.
 #[test]
 fn a_body_comes_in_pieces_and_counts_when_it_is_whole() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -186,7 +186,7 @@ fn a_body_comes_in_pieces_and_counts_when_it_is_whole() {
         is(&peer.hears().expect("an answer"), 200, OK);
     };
     posts("", &events(0..2000));
-    // gzip in two parts.
+    // gzip with two members.
     posts("Content-Encoding: gzip\r\n", &[zipped(&events(2000..3000)), zipped(&events(3000..4000))].concat());
     let before = relay.metrics().sum("listen_bytes_total");
     let mut begun = HttpPeer::connects(relay.door());
@@ -201,7 +201,7 @@ fn a_body_comes_in_pieces_and_counts_when_it_is_whole() {
     relay.stops();
 }
 
-/// What has begun at a stop is answered when it is in the spool; what has not is not. The driver sends that again.
+/// During a stop, a request that has begun is answered once it is spooled. Other requests get no answer, and the driver sends them again.
 #[test]
 fn a_stop_answers_what_it_took() {
     let port = Held::on(&[LOCAL]);
@@ -218,7 +218,7 @@ fn a_stop_answers_what_it_took() {
         while next < until {
             let mut peer = HttpPeer::on(match TcpStream::connect((LOCAL, port.port())) {
                 Ok(stream) => crate::support::Wire::Tcp(stream),
-                // It is away, and the sender tries again.
+                // The relay has stopped, so the sender retries.
                 Err(_) => {
                     assert_eq!(relay.ends().code(), Some(0), "{}", relay.stderr());
                     relay = setup.start();
@@ -258,14 +258,14 @@ fn by_tls_and_with_a_token_that_changes() {
     std::fs::write(&file, "old\nnew\n").expect("a file");
     eventually("the new one is known", || (sends("new") == 200).then_some(()));
     assert_eq!(sends("old"), 200);
-    // No token is in it: the old ones stay in force.
+    // A file without a token: the relay keeps the old tokens.
     std::fs::write(&file, "\n").expect("a file");
     relay.says("there is no secret in it");
     assert_eq!(sends("new"), 200);
     relay.stops();
 }
 
-/// What another driver says here is refused by its name, and with a reset, which is what it notices.
+/// Another driver's protocol is rejected by name, and with a reset, which that driver notices.
 #[test]
 fn other_protocols_are_refused_by_name() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -290,13 +290,13 @@ fn other_protocols_are_refused_by_name() {
     relay.stops();
 }
 
-/// A head that never ends takes its place for `handshake-timeout`, a body for `frame-timeout`.
+/// An incomplete head is limited by `handshake-timeout`, and an incomplete body by `frame-timeout`.
 #[test]
 fn who_never_ends_is_not_waited_for() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let keys = "handshake-timeout = \"200ms\"\nframe-timeout = \"200ms\"";
     let relay = Setup::new().listen_with(HTTP, keys).forward_with(&collector.url(), COUNTED).start();
-    // One that says nothing may stay.
+    // An idle connection may stay.
     let mut idle = HttpPeer::connects(relay.door());
     let mut late = HttpPeer::connects(relay.door());
     late.sends(b"POST /services/collector HTTP/1.1\r\n");
@@ -310,14 +310,14 @@ fn who_never_ends_is_not_waited_for() {
     relay.stops();
 }
 
-/// No request takes more memory than there is for all.
+/// The size of a request is limited, and so is the memory for all requests.
 #[test]
 fn bodies_have_limits() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let relay =
         Setup::new().listen_with(HTTP, "max-unfinished = \"4MiB\"").forward_with(&collector.url(), COUNTED).start();
     let zip = ("Content-Encoding", "gzip");
-    // 16 MiB of blanks in 16 kB.
+    // 16 MiB of spaces in 16 kB.
     let bomb = zipped(&vec![b' '; 16 << 20]);
     let answer = HttpPeer::connects(relay.door()).asks(EVENT, &[zip], &bomb);
     assert_eq!(answer.status, 413, "{}", answer.body);
@@ -325,12 +325,12 @@ fn bodies_have_limits() {
     let answer = HttpPeer::connects(relay.door()).asks(EVENT, &[], &large);
     assert_eq!(answer.status, 413, "{}", answer.body);
     assert_eq!((relay.refused("too-large"), relay.refused("too-long")), (1, 1));
-    // What is beside it is taken.
+    // Other requests are accepted.
     is(&HttpPeer::connects(relay.door()).asks(EVENT, &[], docker_s("x").as_bytes()), 200, OK);
     relay.stops();
 }
 
-/// Rules, limits and names are those of all listeners.
+/// Rules, limits and names apply to every kind of listener.
 #[test]
 fn a_container_is_known_whatever_driver_it_uses() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -344,7 +344,7 @@ fn a_container_is_known_whatever_driver_it_uses() {
     relay.stops();
 }
 
-/// Another listener takes the socket over.
+/// A reload can give the socket to a listener with another protocol.
 #[test]
 fn a_reload_changes_tokens_and_protocols() {
     let port = Held::on(&[LOCAL]);
@@ -364,7 +364,7 @@ fn a_reload_changes_tokens_and_protocols() {
     setup("splunk+http", "token = \"${T}\"").replaces(&first);
     relay.signal(SIGHUP);
     relay.counts("config_reloads_total", 1);
-    // Connections that stand keep what they began with.
+    // Open connections keep the old settings.
     is(&old.asks(EVENT, &[], event.as_bytes()), 200, OK);
     assert_eq!(HttpPeer::connects(relay.door()).asks(EVENT, &[], event.as_bytes()).status, 401);
     setup("journal+http", "").replaces(&first);
@@ -376,7 +376,7 @@ fn a_reload_changes_tokens_and_protocols() {
     relay.stops();
 }
 
-/// The page of the admin port says who was refused last, and why.
+/// The status page shows the last rejected peer, and the reason.
 #[test]
 fn the_status_says_what_was_refused() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -387,7 +387,7 @@ fn the_status_says_what_was_refused() {
     relay.stops();
 }
 
-/// A client that somebody else has written.
+/// A client by other authors.
 #[test]
 fn splunk_s_handler_for_python_is_understood() {
     let Some(python) = python_with("splunk-handler", "splunk_handler") else { return };

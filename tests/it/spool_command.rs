@@ -1,4 +1,4 @@
-//! `logferry spool ls|cat|verify`: what a person on the host sees, while a relay is at work and when none is left.
+//! `logferry spool ls|cat|verify`: a view of the spool on the host, while a relay is running and without one.
 
 use std::fs;
 use std::io::Read;
@@ -33,7 +33,7 @@ fn good(output: Output) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What the lines that are printed say.
+/// The texts of the lines that `spool cat` prints.
 #[track_caller]
 fn cat(dir: &Path, arguments: &[&str]) -> Vec<String> {
     messages(&good(spool(dir, &[&["cat"], arguments].concat())))
@@ -48,7 +48,7 @@ fn listing(dir: &Path) -> serde_json::Value {
     serde_json::from_str(&good(spool(dir, &["ls", "--json"]))).expect("JSON")
 }
 
-/// Names, contents and times of change.
+/// Names, contents and modification times.
 fn state(dir: &Path) -> Vec<(String, Vec<u8>, SystemTime)> {
     let mut files: Vec<_> = fs::read_dir(dir)
         .expect("a directory")
@@ -63,7 +63,7 @@ fn state(dir: &Path) -> Vec<(String, Vec<u8>, SystemTime)> {
     files
 }
 
-/// A relay whose collector is down, and what three containers have said: 0 to 5.
+/// A relay whose collector is down, with lines from three containers: 0 to 5.
 fn told() -> (Collector, Setup, Relay) {
     let collector = Collector::tcp_away(Framing::OctetCounting);
     let setup = setup(&collector);
@@ -117,7 +117,7 @@ fn what_waits_is_seen_while_the_collector_is_down() {
     assert!(good(spool(&dir, &["verify"])).contains("6 good lines, 1 cursors: nothing is damaged"));
     assert!(state(&dir) == before, "nothing is changed");
 
-    // Where the config says so, no directory needs to be named.
+    // With the directory in the config, the command needs no argument.
     let by_config = setup.command().args(["spool", "cat"]).output().expect("it runs");
     assert_eq!(messages(&good(by_config)).len(), 6);
 
@@ -128,7 +128,7 @@ fn what_waits_is_seen_while_the_collector_is_down() {
     relay.stops();
 }
 
-/// As in a container: the file says where to listen, the variables with which certificate.
+/// As in a container: the file has the listener's address, and environment variables its certificate.
 #[test]
 fn a_config_that_variables_complete_says_where_the_spool_is() {
     let (_collector, setup, relay) = told();
@@ -178,7 +178,7 @@ fn a_torn_tail_is_normal_and_said_to_be_so() {
     assert_eq!(cat(&setup.path("spool"), &[]), ["0", "1", "2", "3", "4"]);
 }
 
-/// On a full disk the newest segment is cut down to its header when everything is delivered: the cursor is beyond its end then.
+/// On a full disk the newest segment is truncated to its header after everything is delivered. The cursor is then beyond its end.
 #[test]
 fn room_that_was_given_back_is_no_damage() {
     let (mut collector, setup, relay) = told();
@@ -190,7 +190,7 @@ fn room_that_was_given_back_is_no_damage() {
     let whole = fs::read(&segment).expect("bytes");
     fs::write(&segment, &whole[..64]).expect("written");
     assert!(good(spool(&dir, &["verify"])).contains("1 segments, 0 good lines, 1 cursors: nothing is damaged"));
-    // But where there are lines, those that the cursor has passed should be among them.
+    // In a segment with lines, a cursor beyond the end means that delivered lines are missing.
     fs::write(&segment, &whole[..whole.len() - 5]).expect("written");
     let checked = spool(&dir, &["verify"]);
     let verdict = String::from_utf8(checked.stdout).expect("text");
@@ -204,7 +204,7 @@ fn a_flipped_bit_is_found_and_cat_goes_on_behind_it() {
     relay.kill();
     let segment = setup.segments().pop().expect("a segment");
     let mut bytes = fs::read(&segment).expect("bytes");
-    // In the third line, whose record begins eight bytes before its text.
+    // In the third line, whose record starts eight bytes before its text.
     let at =
         bytes.windows(4).enumerate().filter(|(_, text)| *text == b"<28>").map(|(at, _)| at).next().expect("a line");
     bytes[at + 20] ^= 1;
@@ -221,7 +221,7 @@ fn a_flipped_bit_is_found_and_cat_goes_on_behind_it() {
     let said = String::from_utf8(printed.stderr).expect("text");
     assert!(said.contains(&format!("{} is damaged at offset {}", segment.display(), at - 8)), "{said}");
 
-    // The next relay keeps the file aside, and what can be read of it can be read.
+    // The next relay keeps the damaged file, and its readable part can still be printed.
     let relay = setup.start();
     let kept = good(spool(&setup.path("spool"), &["ls"]));
     assert!(kept.contains("damaged, kept for a person to look at: "), "{kept}");
@@ -243,7 +243,7 @@ fn a_cursor_that_points_nowhere_is_found() {
     assert_eq!(listing(&setup.path("spool"))["forwards"][0]["waiting"], 6, "it would begin with the oldest line");
 }
 
-/// Lines are printed that were sent, once each and in order, however the relay goes on meanwhile.
+/// `cat` prints only lines that were sent, once each and in order, while the relay continues to work.
 #[test]
 fn a_spool_in_full_use_is_read_without_a_fault() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -270,7 +270,7 @@ fn a_spool_in_full_use_is_read_without_a_fault() {
     }
     assert!(most > 0, "nothing was ever seen");
     let flowed = flow.ends();
-    // Segments go because they were delivered, and where the collector is too slow because there is no room.
+    // Segments are deleted because they were delivered or, if the collector is too slow, because there is no room.
     relay.has_spooled(sent + flowed);
     relay.balances(0);
     relay.stops();
@@ -294,7 +294,7 @@ fn a_spool_is_followed() {
     collector.comes();
     says(&relay, 6..9);
     relay.has_delivered(9, 0);
-    // A new session begins a new segment.
+    // A new session starts a new segment.
     relay.stops();
     let relay = setup.start();
     says(&relay, 9..12);
@@ -364,7 +364,7 @@ fn who_has_seen_enough_is_no_failure() {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// Nobody's log drives a terminal; into a file everything goes as it is, but for newlines.
+/// Log text must not control a terminal. In a file or pipe only newlines are escaped.
 #[test]
 fn control_characters_do_not_reach_a_terminal() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
@@ -378,17 +378,17 @@ fn control_characters_do_not_reach_a_terminal() {
 
     let (mut ours, mut theirs) = (0, 0);
     let null = std::ptr::null_mut();
-    // SAFETY: two places for descriptors, and nothing else that is asked for.
+    // SAFETY: two valid places for descriptors; the optional pointers are null.
     let opened = unsafe { nix::libc::openpty(&raw mut ours, &raw mut theirs, null, null.cast(), null.cast()) };
     assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: the descriptors are open and nobody else's.
+    // SAFETY: the descriptors are open and have no other owner.
     let (mut screen, terminal) = unsafe { (fs::File::from_raw_fd(ours), Stdio::from_raw_fd(theirs)) };
-    // The command goes at once, and our side of its end with it.
+    // The temporary command is dropped at once, and with it our copy of the terminal's end.
     let mut child =
         logferry().args(["spool", "cat"]).arg(setup.path("spool")).stdout(terminal).spawn().expect("it runs");
     assert!(child.wait().expect("it ends").success());
     let mut shown = Vec::new();
-    // A terminal that everybody has left is an error after the last byte.
+    // After the last byte, reading from a terminal without another end is an error.
     let _ = screen.read_to_end(&mut shown);
     assert!(shown.ends_with(b"] #033[2Jred#012alert#007\r\n"), "{}", crate::support::shown(&shown));
 }
