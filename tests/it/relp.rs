@@ -119,7 +119,7 @@ fn short_lines_pass_a_listener_with_a_long_name() {
     receiver.stops();
 }
 
-/// A batch of another relay's maximum number of lines, in one frame.
+/// One frame with as many lines as a batch of another relay has.
 #[test]
 fn a_batch_of_short_lines_may_grow() {
     let name = format!("name = \"{}\"", "x".repeat(64));
@@ -788,7 +788,7 @@ fn numbered_lines_of_a_byte_each_are_refused() {
     relay.stops();
 }
 
-/// A sender in the middle of a frame learns that it was not accepted.
+/// A sender that keeps sending gets `serverclose`, so it knows that the rest was not accepted.
 #[test]
 fn a_relay_that_stops_under_load_says_goodbye() {
     // With `sync = "always"`, every acknowledgement takes a moment.
@@ -891,7 +891,7 @@ fn omrelp_loses_nothing_whatever_happens_to_the_relay() {
     relay.stops();
 }
 
-/// The queue holds all messages of an outage: rsyslog discards messages that have waited for two seconds at a full queue.
+/// The queue has room for all messages of an outage: at a full queue rsyslog discards a message after a wait of two seconds.
 fn omrelp(dir: &Path, from: u16, to: u16) -> String {
     format!(
         "global(workDirectory=\"{}\" maxMessageSize=\"128k\" net.enableDNS=\"off\")\n\

@@ -1,4 +1,4 @@
-//! What an operator sees: the status page and `/status` say the truth, to whom they may, and in a real browser.
+//! An operator's view: the status page and `/status` are correct, only for permitted clients, and work in a real browser.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -22,13 +22,13 @@ fn setup(collector: &Collector) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), COUNTED)
 }
 
-/// Waits until the first forward is so, and returns it.
+/// Waits until the first forward has this state, and returns it.
 #[track_caller]
 fn forward(relay: &Relay, what: &str, mut is: impl FnMut(&Value) -> bool) -> Value {
     eventually(what, || Some(status(relay)["forwards"][0].clone()).filter(&mut is))
 }
 
-/// The page without its tags, blanks and line ends, so that neighbours are neighbours.
+/// The page's text without tags, blanks and line ends, so that words can be searched for together.
 fn words(page: &str) -> String {
     let mut text = String::new();
     let main = page.split_once("<main>").expect("a beginning").1.split_once("</main>").expect("an end").0;
@@ -39,7 +39,7 @@ fn words(page: &str) -> String {
     text
 }
 
-/// What is most likely a mistake is said once, and shown until the configuration is read again.
+/// A probable mistake is logged once, and shown until the configuration is reloaded.
 #[test]
 fn a_tag_that_fits_no_template_is_told() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -65,7 +65,7 @@ fn a_tag_that_fits_no_template_is_told() {
     assert_eq!(relay.stops().stderr.matches("does not fit").count(), 1);
 }
 
-/// What is wrong with messages has a name for each thing, and its words.
+/// Each kind of invalid message has a name and an explanation.
 #[test]
 fn what_was_refused_is_shown_by_its_name() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -81,7 +81,7 @@ fn what_was_refused_is_shown_by_its_name() {
     assert_eq!(both["says"], "a message has no short_message that is a text");
     let page = words(&get(&relay, "/").body);
     assert!(page.contains("no-short-message 2 connections and messages"), "{page}");
-    // Both peers can be found on the page, each once for each reason.
+    // The page lists the peer once for each reason.
     let refused = &status(&relay)["listeners"][0]["refused_peers"];
     let seen = |at: usize| (refused[at]["address"].as_str(), refused[at]["reason"].as_str());
     assert_eq!(refused.as_array().map(Vec::len), Some(2), "{refused}");
@@ -103,7 +103,7 @@ fn the_page_and_the_json_say_what_flows() {
     assert_eq!((&central["state"], &central["waiting"]), (&Value::from("connected"), &Value::from(0)));
     assert_eq!((&central["delivered"], &central["oldest_waiting_seconds"]), (&Value::from(1234), &Value::Null));
     assert_eq!(format!("tcp://{}", central["address"].as_str().expect("an address")), collector.url());
-    // An address has no TTL.
+    // A literal address has no TTL.
     assert_eq!((&central["ttl_left_seconds"], &central["last_error"]), (&Value::Null, &Value::Null));
     let listener = &now["listeners"][0];
     assert_eq!(listener["address"], format!("tcp://127.0.0.1:{}", relay.door().port()));
@@ -129,7 +129,7 @@ fn a_collector_that_is_away_is_said_with_its_error_and_what_waits() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
     let relay = setup(&collector).start();
     let mut wire = relay.door().connect();
-    // Made an hour and a half before it comes here.
+    // The line's timestamp is an hour and a half old.
     let made = (std::time::SystemTime::now() - std::time::Duration::from_secs(5400))
         .duration_since(std::time::UNIX_EPOCH)
         .expect("after 1970");
@@ -146,7 +146,7 @@ fn a_collector_that_is_away_is_said_with_its_error_and_what_waits() {
     let page = words(&get(&relay, "/").body);
     assert!(page.contains("Collector not connected") && page.contains("Connection refused"), "{page}");
     assert!(page.contains("1 h 30 min"), "{page}");
-    // That is no reason to be taken out of service.
+    // An outage of the collector does not make the relay unready.
     assert_eq!(get(&relay, "/ready").status, 200);
     collector.comes();
     let here = forward(&relay, "all delivered", |forward| forward["waiting"] == 0);
@@ -155,7 +155,7 @@ fn a_collector_that_is_away_is_said_with_its_error_and_what_waits() {
     relay.stops();
 }
 
-/// What a segment's file has is read from there: nothing of it is in the memory of a relay that was started again.
+/// After a restart the relay has no lines in memory, so it reads the age from the segment's file.
 #[test]
 fn the_oldest_line_is_found_on_the_disk() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
@@ -200,7 +200,7 @@ fn a_name_that_moves_is_followed_on_the_page() {
     assert!(before["ttl_left_seconds"].is_u64() && before["target"] == before["to"][0], "{before}");
     names.moves_to("127.0.0.3");
     let there = |forward: &Value| forward["address"].as_str().is_some_and(|address| address.starts_with("127.0.0.3:"));
-    // It is counted before the old connection is brought to its end, and shown after that.
+    // The move is counted before the old connection is closed, and shown after that.
     let after = forward(&relay, "it has moved", |forward| there(forward) && forward["state"] == "connected");
     assert_eq!(after["moves"], 1, "{after}");
     assert!(words(&get(&relay, "/").body).contains("127.0.0.3:"));
@@ -252,7 +252,7 @@ fn listeners_and_forwards_come_and_go_on_the_page() {
     relay.stops();
 }
 
-/// DNS rebinding: a foreign page's name that points here is not ours.
+/// DNS rebinding: a foreign page's host name resolves to this address, and must be rejected.
 #[test]
 fn a_foreign_name_gets_no_page() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
@@ -308,7 +308,7 @@ fn a_browser_shows_the_page_and_looks_again() {
     relay.stops();
 }
 
-/// A way to the admin port that counts how often the page is asked for. It ends with the process.
+/// A proxy for the admin port that counts requests for the page. It runs until the process ends.
 fn between(admin: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let (address, pages) = (listener.local_addr().expect("an address"), Arc::new(AtomicUsize::new(0)));
@@ -316,7 +316,7 @@ fn between(admin: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     thread::spawn(move || {
         for mut here in listener.incoming().flatten() {
             let counter = counter.clone();
-            // A browser opens connections ahead of time: one that says nothing must not hold up the next.
+            // A browser opens connections in advance: a silent connection must not block the next one.
             thread::spawn(move || {
                 let mut request = vec![0; 16 * 1024];
                 let Ok(length @ 1..) = here.read(&mut request) else { return };
@@ -332,7 +332,7 @@ fn between(admin: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, pages)
 }
 
-/// Far more of them than are answered at once: if they were waited for, the answer would not come in time.
+/// Far more silent connections than are served at once: if the relay waited for them, the answer would be late.
 #[test]
 fn those_who_say_nothing_keep_nobody_out() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
@@ -340,12 +340,12 @@ fn those_who_say_nothing_keep_nobody_out() {
     let connect = |_| TcpStream::connect(relay.admin()).expect("the kernel accepts");
     let mut silent: Vec<TcpStream> = (0..400).map(connect).collect();
     assert_eq!(get(&relay, "/live").status, 200);
-    // The answer did not wait until the relay had had enough of them.
+    // The relay has answered before the timeout of the silent connections.
     let last = silent.last_mut().expect("one");
     last.set_nonblocking(true).expect("a socket option");
     let open = last.read(&mut [0]).map_err(|error| error.kind());
     assert_eq!(open, Err(ErrorKind::WouldBlock), "it is still open");
-    // More than may be open at all: the oldest make room.
+    // More than the maximum number of connections: the oldest ones are closed.
     silent.extend((0..200).map(connect));
     assert_eq!(get(&relay, "/live").status, 200);
     relay.stops();
@@ -357,7 +357,7 @@ fn rfc3339(seconds: u64) -> String {
         .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-/// Port 0 everywhere: the file says where to ask, and `/status` where the listeners are.
+/// With port 0 everywhere, the file has the admin address, and `/status` has the listeners' addresses.
 #[test]
 fn the_address_file_leads_to_every_port() {
     let setup = Setup::new().listen("tcp://127.0.0.1:0").listen("tcp://127.0.0.1:0").forward("stdout:");

@@ -1,5 +1,5 @@
-//! Each API of log stores × what goes wrong with a store or with the relay: no line is lost, and none stops the others. The store is ours,
-//! and answers as that API does.
+//! Each API of log stores × faults of a store or of the relay: no line is lost, and no line blocks the others. The scripted store answers
+//! like that API.
 //!
 //! `LOGFERRY_LINES=100000 cargo test --test it store_faults:: -- --nocapture --test-threads=1` prints the rows of docs/design/faults.md.
 
@@ -17,33 +17,33 @@ use crate::elasticsearch::rejected;
 use crate::support::dns::NAME;
 use crate::support::{NameServer, Relay, Setup, Store, StorePeer, StoreRequest, eventually};
 
-/// Lines of a story, where no more are asked for.
+/// The default number of lines per test.
 const LINES: usize = 300;
-/// What no store will ever take, in the story of one.
+/// The line that the store always rejects, in the test for that fault.
 const POISON: usize = 123;
-/// Lines of a request that are too many, in the story of them.
+/// A request with more lines is too large, in the test for that fault.
 const TOO_MANY: usize = 10;
-/// Halves of requests of some hundred lines have less lines than that, before so many are refused.
+/// The maximum number of rejections for size: by then the divided requests of some hundred lines are small enough.
 const MOST_TOO_LARGE: usize = 8;
 const BATCHES: &str = "batch = \"8KiB\"\nbatch-wait = \"50ms\"";
 const TOKEN: &str = "token = \"${TOKEN}\"";
 const REGION: &str = "eu-central-1";
-/// Bytes of a line to S3 beyond its number: an object has 64 KiB at the least.
+/// Additional bytes of a line to S3: an object has at least 64 KiB.
 const FILLER: usize = 2000;
 
-/// What a store does with one request.
+/// The store's reaction to a request.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Takes,
-    /// Takes nothing, and says this, with these headers.
+    /// Stores nothing, and answers with this status and these headers.
     Refuses(u16, &'static str),
-    /// Says nothing; the lines are there, or not.
+    /// Sends no answer; the lines are stored or not.
     Hangs {
         has_taken: bool,
     },
-    /// Ends the connection in the middle of the answer; the lines are there.
+    /// Stores the lines, and ends the connection in the middle of the answer.
     BreaksOff,
-    /// Ends the connection instead of an answer; the lines are there.
+    /// Stores the lines, and ends the connection instead of an answer.
     Dies,
 }
 
@@ -79,11 +79,11 @@ const FAULTS: [Fault; 12] = [
 ];
 
 impl Fault {
-    /// What the store does with the first requests.
+    /// The store's reactions to the first requests.
     fn script(self, api: &str) -> Vec<Act> {
         use Act::{BreaksOff, Dies, Hangs, Refuses, Takes};
         match self {
-            // It looks at no line: whatever it says is about the bucket.
+            // S3 does not examine lines, so its errors concern the whole bucket.
             Self::TooLarge if api == "s3" => vec![Takes, Refuses(413, ""), Refuses(413, "")],
             Self::Poison if api == "s3" => vec![Takes, Refuses(400, ""), Refuses(400, "")],
             Self::Away | Self::TooLarge | Self::Poison | Self::NameMoves => vec![],
@@ -97,32 +97,32 @@ impl Fault {
         }
     }
 
-    /// Whether a store that cannot tell lines apart may have some of them twice.
+    /// Whether the fault can duplicate lines in a store that does not recognize duplicates.
     fn doubles(self) -> bool {
         matches!(self, Self::Killed | Self::AnswerCut | Self::NeverAnswered | Self::RelayKilled)
     }
 }
 
-/// What arrived at a store, and what it will do.
+/// The contents of a store, and its next reactions.
 #[derive(Default)]
 struct Shelf {
     script: VecDeque<Act>,
     poison: Option<usize>,
     most: Option<usize>,
-    /// How often each line was taken, by its number.
+    /// How often each line was stored, by its number.
     there: BTreeMap<usize, usize>,
-    /// Lines that the store knew again, by their IDs.
+    /// Duplicates that the store recognized by their IDs.
     known_again: usize,
     ids: BTreeMap<String, usize>,
-    /// Keys of S3's objects, and how each says that it ends.
+    /// Keys of S3's objects, with the metadata that identifies their last lines.
     objects: BTreeMap<String, String>,
     requests: usize,
-    /// So many of them were too large.
+    /// Number of requests that were too large.
     too_large: usize,
     largest: usize,
 }
 
-/// A store of one of the APIs. What it took survives it.
+/// A store with one of the APIs. Its contents outlive its connections.
 struct Backend {
     shelf: Arc<Mutex<Shelf>>,
     is_over: Arc<AtomicBool>,
@@ -144,7 +144,7 @@ impl Backend {
         backend
     }
 
-    /// The same store by another address.
+    /// Makes the store available at another address, too.
     fn also_at(&mut self, api: &'static str, store: Store) {
         let (shelf, is_over) = (self.shelf.clone(), self.is_over.clone());
         self.threads.push(std::thread::spawn(move || {
@@ -164,7 +164,7 @@ impl Backend {
     }
 }
 
-/// Answers a request. `false`: this connection is over.
+/// Answers a request. `false`: the connection ends.
 fn serves(api: &str, shelf: &Mutex<Shelf>, request: &StoreRequest, peer: &mut StorePeer) -> bool {
     let (lines, mut shelf) = (lines(api, request), shelf.lock());
     shelf.requests += 1;
@@ -193,7 +193,7 @@ fn serves(api: &str, shelf: &Mutex<Shelf>, request: &StoreRequest, peer: &mut St
         Act::Hangs { has_taken: false } => {}
         Act::Takes | Act::Hangs { has_taken: true } | Act::BreaksOff | Act::Dies => {
             let is_there = api == "s3" && shelf.objects.contains_key(key);
-            // Elasticsearch alone takes the rest of a request.
+            // Only Elasticsearch accepts the other lines of a request with a bad line.
             if !is_there && (poison.is_none() || api == "elasticsearch") {
                 takes(&mut shelf, &lines);
             }
@@ -219,7 +219,7 @@ fn serves(api: &str, shelf: &Mutex<Shelf>, request: &StoreRequest, peer: &mut St
     true
 }
 
-/// Puts the lines of a request where they are found.
+/// Stores the lines of a request.
 fn takes(shelf: &mut Shelf, lines: &[Line]) {
     for line in lines {
         let Some(number) = line.number.filter(|number| shelf.poison != Some(*number)) else { continue };
@@ -238,13 +238,13 @@ fn takes(shelf: &mut Shelf, lines: &[Line]) {
 
 /// A line of a request.
 struct Line {
-    /// By which the store knows it again.
+    /// The ID by which the store recognizes duplicates.
     id: Option<String>,
-    /// The number that was said. `None`: the relay speaks of itself.
+    /// The number in the text. `None`: a message of the relay itself.
     number: Option<usize>,
 }
 
-/// The lines of a request. Of those that have no IDs, those with numbers.
+/// The lines of a request. In APIs without IDs, only lines with numbers.
 fn lines(api: &str, request: &StoreRequest) -> Vec<Line> {
     if api == "elasticsearch" {
         let line = |(id, document): (String, Value)| Line {
@@ -270,7 +270,7 @@ fn lines(api: &str, request: &StoreRequest) -> Vec<Line> {
         _ => {}
     }
     if api == "loki" {
-        // A stream has a text once at one time.
+        // Loki keeps only one entry with the same timestamp and text in a stream.
         let body: Value = serde_json::from_str(&text).expect("JSON");
         let streams = body["streams"].as_array().expect("streams").iter();
         let values = streams.flat_map(|stream| stream["values"].as_array().expect("values"));
@@ -283,7 +283,7 @@ fn lines(api: &str, request: &StoreRequest) -> Vec<Line> {
     numbers(&text).into_iter().map(|number| Line { id: None, number: Some(number) }).collect()
 }
 
-/// Panics unless S3 would look at an object or a question for it.
+/// Panics unless S3 would accept this upload or query.
 fn is_of_s3(request: &StoreRequest) {
     is_signed(request, CREDENTIALS, (REGION, "s3"));
     let (method, key) = request.target.split_once(" /bucket/docker/2026/11/30/").expect("a key of the day");
@@ -301,13 +301,13 @@ fn is_of_s3(request: &StoreRequest) {
     assert_eq!(first + request.ndjson().len() - 1, last.parse::<usize>().expect("a number"), "{key}");
 }
 
-/// The numbers that were said, in their order: each is written `number=…;` whatever the form of the body.
+/// The numbers in a body, in order: each is written as `number=…;` in every format.
 fn numbers(text: &str) -> Vec<usize> {
     let number = |rest: &str| rest.split_once(';')?.0.parse().ok();
     text.split("number=").skip(1).map(|rest| number(rest).unwrap_or_else(|| panic!("no number: {text}"))).collect()
 }
 
-/// The answer of each API to a request that it takes: status, headers, body.
+/// Each API's answer to an accepted request: status, headers, body.
 fn taken(api: &str, count: usize) -> (u16, &'static str, String) {
     match api {
         "elasticsearch" => (200, "", items(count, None)),
@@ -321,7 +321,7 @@ fn taken(api: &str, count: usize) -> (u16, &'static str, String) {
     }
 }
 
-/// The answer of each API to a request of which it will never take the line at this place.
+/// Each API's answer to a request whose line at this place is rejected permanently.
 fn refused(api: &str, count: usize, at: usize) -> (u16, &'static str, String) {
     match api {
         "elasticsearch" => (200, "", items(count, Some(at))),
@@ -333,7 +333,7 @@ fn refused(api: &str, count: usize, at: usize) -> (u16, &'static str, String) {
     }
 }
 
-/// How each API says what others say with this status: status, body.
+/// Each API's equivalent of this status: status, body.
 fn refusal(api: &str, status: u16) -> (u16, String) {
     let as_aws = |status, kind| match api {
         "s3" => (status, error_of_s3(kind)),
@@ -370,13 +370,13 @@ fn said(relay: &Relay, api: &str, numbers: std::ops::Range<usize>) {
     relay.door().connect().send(numbers.map(line).collect::<String>().as_bytes());
 }
 
-/// Addresses of this API's own: no other test takes a port there between two uses of it.
+/// Addresses of this API's own, so that no other test takes the port between two uses.
 fn address(api: &str, last: u8) -> SocketAddr {
     let own = api.bytes().fold(0, |sum: u8, byte| sum.wrapping_mul(31).wrapping_add(byte));
     SocketAddr::from(([127, 17, own, last], 0))
 }
 
-/// Address and keys of a forward to a server.
+/// URL and keys of a forward to a server.
 fn forward(api: &str, server: &str) -> (String, String) {
     let (to, keys) = match api {
         "s3" => {
@@ -413,7 +413,7 @@ fn told(api: &'static str, fault: Fault, lines: usize) {
             let relay = setup.start();
             said(&relay, api, 0..lines);
             relay.has_spooled(lines);
-            // It has found nobody there.
+            // The relay has failed to connect.
             eventually("it has tried", || (relay.metrics().sum("forward_connect_failures_total") > 0).then_some(()));
             let store = eventually("the store comes", || Store::on(at));
             (relay, Backend::new(api, store, fault))
@@ -448,7 +448,7 @@ fn told(api: &'static str, fault: Fault, lines: usize) {
     eventually(&format!("{api}, {fault:?}: all are there"), || {
         (backend.shelf.lock().there.len() == lines - dead && relay.metrics().sum("forward_pending") == 0).then_some(())
     });
-    // How much the one before had left is not known.
+    // The number of lines that the killed relay had left is unknown.
     if fault != Fault::RelayKilled {
         relay.balances(0);
     }
@@ -464,7 +464,7 @@ fn told(api: &'static str, fault: Fault, lines: usize) {
     backend.ends();
     let may_be_twice = if fault.doubles() && !["elasticsearch", "loki", "s3"].contains(&api) { largest } else { 0 };
     println!("| {fault:?} | {api} | {lines} | 0 | {dead} | {twice} | {again} | {requests} |");
-    // It is remembered, however many lines come behind them.
+    // The forward remembers the limit, however many lines follow.
     assert!(too_large <= MOST_TOO_LARGE, "{api}, {fault:?}: {too_large} of {requests} requests are too large");
     assert!(twice <= may_be_twice, "{api}, {fault:?}: {twice} lines are there twice, of {may_be_twice} in a request");
 }

@@ -1,4 +1,4 @@
-//! The live tail: who may watch the lines that pass, what a viewer sees, and that nobody waits for a viewer.
+//! The live tail: permission to watch passing lines, the output for a viewer, and that a viewer never blocks the relay.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,11 +16,11 @@ fn setup(keys: &str, collector: &Collector) -> Setup {
     setup.forward_with(&collector.url(), "framing = \"octet-counting\"")
 }
 
-/// Somebody who watches.
+/// A viewer of the live tail.
 struct Viewer(BufReader<TcpStream>);
 
 impl Viewer {
-    /// Asks, and reads the head of the answer. HTTP/1.0: what follows are the lines, and nothing else.
+    /// Sends a request, and reads the head of the answer. HTTP/1.0, so that the body has the lines without chunk headers.
     #[track_caller]
     fn asks(relay: &Relay, query: &str, headers: &str) -> (u16, Self) {
         let mut stream = TcpStream::connect(relay.admin()).expect("the admin port accepts");
@@ -32,7 +32,7 @@ impl Viewer {
         (status, viewer)
     }
 
-    /// Watches from now on.
+    /// Starts to watch.
     #[track_caller]
     fn watches(relay: &Relay, query: &str) -> Self {
         let (status, mut viewer) = Self::asks(relay, query, "");
@@ -101,19 +101,19 @@ fn who_may_watch_is_asked() {
     check("?app=x", token, 400, "`app` is no filter");
     check("", &format!("{token}Sec-Fetch-Site: cross-site\r\n"), 403, "another web page asks");
     check("", &format!("{token}Host: evil.example\r\n"), 421, "ask for this page");
-    // A token that was renewed counts at once.
+    // A renewed token is used at once.
     fs::write(setup.path("token"), "renewed").expect("a file");
     check("", token, 401, "the token is missing or wrong");
     fs::remove_file(setup.path("token")).expect("it is there");
     check("", token, 503, "cannot read the secret");
-    // The page itself shows no line.
+    // The page itself contains no lines.
     let page = Viewer::asks(&relay, "", "Accept: text/html\r\n").1.rest();
     assert!(page.contains("Live tail") && page.contains("name=\"token\""), "{page}");
     assert!(!relay.stderr().contains("hunter2"));
     relay.stops();
 }
 
-/// Viewers that do not read cost lines of their own, and nothing else.
+/// Viewers that do not read miss lines, and affect nothing else.
 #[test]
 fn nobody_waits_for_a_viewer() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -121,13 +121,13 @@ fn nobody_waits_for_a_viewer() {
     let mut viewers: Vec<Viewer> = (0..4).map(|_| Viewer::watches(&relay, "")).collect();
     let (status, fifth) = Viewer::asks(&relay, "", "");
     assert_eq!((status, &*fifth.rest()), (503, "4 viewers watch already, which is the maximum; close one of them\n"));
-    // More than the kernel and the relay hold for a viewer.
+    // More than the kernel and the relay buffer for a viewer.
     says_at_length(&relay, 0..20_000, 2048);
     relay.has_delivered(20_000, 0);
     for path in ["/ready", "/metrics", "/status"] {
         assert_eq!(get(&relay, path).status, 200, "{path}");
     }
-    // One that leaves makes room.
+    // A viewer that leaves makes room for another.
     drop(viewers.pop());
     crate::support::eventually("there is room for another viewer", || {
         (Viewer::asks(&relay, "", "").0 == 200).then_some(())
@@ -144,7 +144,7 @@ fn nobody_waits_for_a_viewer() {
     relay.stops();
 }
 
-/// In a real browser: the script shows the lines, as text.
+/// In a real browser: the script shows the lines as text, and not as HTML.
 #[test]
 fn a_browser_shows_the_lines() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -161,8 +161,8 @@ fn a_browser_shows_the_lines() {
     relay.stops();
 }
 
-/// A way to the admin port. As soon as somebody watches, a container says three lines; when the viewer has the `last` one, the tail
-/// ends, because time in the browser stands still while an answer is awaited.
+/// A proxy for the admin port. Once a viewer watches, a container sends three lines; after the `last` one the proxy ends the tail, because
+/// virtual time in the browser stops while a request is pending.
 fn until(admin: SocketAddr, door: u16, last: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -187,12 +187,12 @@ fn until(admin: SocketAddr, door: u16, last: &'static str) -> SocketAddr {
                 speaks = Some(wire);
             }
         }
-        // The last chunk: a browser may forget the lines before an answer that is broken off.
+        // End with the last chunk: a browser may discard the lines of an incomplete answer.
         here.write_all(if speaks.is_some() { b"0\r\n\r\n" } else { b"" })
     };
     thread::spawn(move || {
         for here in listener.incoming().flatten() {
-            // A browser opens connections ahead of time: one that says nothing must not hold up the next.
+            // A browser opens connections in advance: a silent connection must not block the next one.
             thread::spawn(move || pass(here));
         }
     });

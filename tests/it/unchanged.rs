@@ -1,5 +1,5 @@
-//! Whatever bytes a message has, it goes through a real relay and its spool to a real rsyslog, by each way in and each way
-//! out, and what that has written is exactly what was sent: so many messages, with these fields, and no other.
+//! Messages with arbitrary bytes pass through a real relay and its spool to a real rsyslog, by every input and every output. rsyslog must
+//! write exactly the messages that were sent, with the same fields, and no others.
 
 use std::fs;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::support::sender::counted;
 use crate::support::{Certs, Program, Setup, TlsClient, Wire, shown, within};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Messages for each way in.
+/// Messages per input.
 const MESSAGES: usize = 120;
-/// Sent at once: what no kernel's buffer for datagrams is too small for.
+/// Messages sent at once: few enough for the kernel's buffer for datagrams.
 const AT_ONCE: usize = 10;
-/// Longer messages are cut, in bytes: the relay's `max-frame`.
+/// In bytes; longer messages are cut: the relay's `max-frame`.
 const LONGEST: usize = 2048;
 const HEADER: &str = "<13>1 2026-11-20T22:28:47.000001Z host.example.com app 77 id - ";
 
-/// What has been mistaken for something else by one relay or another, and bytes that are anything.
+/// Byte sequences that some relay has misinterpreted, and random bytes.
 fn texts() -> impl Strategy<Value = Vec<u8>> {
     let pieces: Vec<&[u8]> = vec![
         b"\0",
@@ -55,7 +55,7 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
     ];
     let piece = prop_oneof![3 => select(pieces).prop_map(<[u8]>::to_vec), 1 => vec(any::<u8>(), 0..20)];
     let whole = vec(piece.clone(), 0..12).prop_map(|pieces| pieces.concat());
-    // A cut may come behind any byte; what rsyslog takes off the end of a message is not among them.
+    // The cut may be after any byte, so the text has no bytes that rsyslog removes from the end of a message.
     let long = (piece, 3 * LONGEST..4 * LONGEST).prop_map(|(piece, length)| {
         let bytes: Vec<u8> = piece.into_iter().filter(|byte| !b"\0\n".contains(byte)).chain([b'x']).collect();
         bytes.into_iter().cycle().take(length).collect()
@@ -63,7 +63,7 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![9 => whole, 1 => long]
 }
 
-/// How messages come in.
+/// An input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Datagrams,
@@ -83,7 +83,7 @@ impl Way {
         }
     }
 
-    /// Where a LF ends a message there is none in it.
+    /// Lines in LF framing cannot contain LF.
     fn can_carry(self, text: Vec<u8>) -> Vec<u8> {
         match self {
             Self::Lines => text.into_iter().filter(|byte| *byte != b'\n').collect(),
@@ -92,7 +92,7 @@ impl Way {
     }
 }
 
-/// A real rsyslog, how the relay is to speak to it, and what it must have written.
+/// A real rsyslog, how the relay sends to it, and its expected output.
 struct Collector {
     _program: Program,
     dir: TempDir,
@@ -125,9 +125,9 @@ impl Collector {
     }
 
     fn expects(&mut self, text: &[u8]) {
-        // Five fields, and a container that is none.
+        // Five properties, and an empty container.
         self.expected.extend_from_slice(b"13\thost.example.com\tapp\t77\tid\t\t\t\t");
-        // A LF is #012, whether we have escaped it or rsyslog.
+        // A LF is #012, whether the relay or rsyslog has escaped it.
         self.expected.extend_from_slice(&rsyslog::escaped(text));
         self.expected.push(b'\n');
     }
@@ -136,7 +136,7 @@ impl Collector {
     fn has_all(&self) {
         let path = self.dir.path().join(ARRIVED);
         let read = || fs::read(&path).unwrap_or_default();
-        // What is wrong is then said below.
+        // A timeout is ignored here: the comparison below shows the difference.
         within(PATIENCE, || (read().len() >= self.expected.len()).then_some(()));
         let arrived = read();
         let same = arrived.iter().zip(&self.expected).take_while(|(a, b)| a == b).count();
@@ -163,7 +163,7 @@ fn any_bytes_arrive_as_they_were_sent() {
         setup = setup.forward_with(&collector.url, &format!("name = \"way-{at}\"\n{}", collector.keys()));
     }
     let relay = setup.start();
-    // The same each time: a story that fails is to be told again.
+    // Deterministic, so that a failure can be reproduced.
     let mut runner = TestRunner::deterministic();
     let mut sent = 0;
     for way in Way::ALL {
@@ -174,7 +174,7 @@ fn any_bytes_arrive_as_they_were_sent() {
         };
         for number in 0..MESSAGES {
             let text = way.can_carry(texts().new_tree(&mut runner).expect("a text").current());
-            // What stands at the ends belongs to nobody's framing.
+            // The text is enclosed, so that framing affects none of its bytes.
             let message = [HEADER.as_bytes(), format!("{way:?} {number} ").as_bytes(), &text, b"."].concat();
             way.send(&mut wire, &message);
             let kept = &message[HEADER.len()..message.len().min(LONGEST)];

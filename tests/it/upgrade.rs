@@ -1,4 +1,4 @@
-//! Upgrades lose nobody: what an earlier version has left is read and gone on with.
+//! Upgrades: a spool of an earlier version is read and continued without loss.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,8 @@ use serde_json::Value;
 use crate::support::relay::logferry;
 use crate::support::{Collector, Framing, Setup, eventually, says};
 
-/// A spool of the version that knew no position *acknowledged*: three relays were killed on it, each after 40 lines that
-/// say their number. The forward `away` had got none of them; `central` had got 50, the end of which lies in the middle of
-/// the second segment.
+/// A spool of the version without the position *acknowledged*: three relays were killed on it, each after 40 lines with their numbers. The
+/// forward `away` had delivered none of them. The forward `central` had delivered 50, so its cursor is in the middle of the second segment.
 fn spool_of_before() -> impl Iterator<Item = PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/spool-of-before");
     fs::read_dir(dir).expect("it is there").map(|entry| entry.expect("an entry").path())

@@ -1,4 +1,4 @@
-//! What stands still is said, shown and told whoever asks: a disk that hangs, the runtime itself, a forward.
+//! Stalls are logged, shown and reported to health checks: a hanging disk, a stalled runtime, a stalled forward.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::support::http::{get, status};
 use crate::support::relay::logferry;
 use crate::support::{Collector, Framing, Notified, Relay, Setup, eventually, installed, skip, within};
 
-/// A forward is let be for 15 s.
+/// Longer than the 15 s after which a forward counts as stalled.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What `/status` says to stand still.
+/// The stalled parts in `/status`.
 fn standstills(relay: &Relay) -> Vec<String> {
     let now = status(relay);
     let found = now["standstills"].as_array().expect("a list").iter();
@@ -41,7 +41,7 @@ fn a_thread_that_hangs_at_its_disk_is_named_and_the_relay_not_ready() {
     drop((relay, device));
 }
 
-/// Its thread is held before the system call in which it waits for something to do.
+/// The runtime's thread is delayed before the system call that waits for events.
 #[test]
 fn a_runtime_that_stands_still_is_said_by_the_thread_that_watches_and_health_fails() {
     let Some(strace) = installed("strace", "strace") else { return };
@@ -90,7 +90,7 @@ fn a_forward_of_which_nothing_goes_makes_the_relay_unready_where_that_is_asked_f
     assert_eq!(standstills(&relay), ["forward central"]);
     collector.comes();
     eventually("it is ready", || (get(&relay, "/ready").status == 200).then_some(()));
-    // The forward itself has said that nobody could be connected.
+    // The watchdog logs nothing, because the forward has already logged that it cannot connect.
     assert!(!relay.stderr().contains("watchdog: "));
     relay.has_delivered(1, 0);
 }

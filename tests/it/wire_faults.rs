@@ -1,5 +1,5 @@
-//! JetStream and the Forward protocol × what goes wrong with a collector or with the relay: no line is lost, and none stops the others. The
-//! server of NATS is a real one, the receiver of Forward is ours; somebody stands between it and the relay, who can keep answers back.
+//! JetStream and the Forward protocol × faults of a collector or of the relay: no line is lost, and no line blocks the others. The NATS
+//! server is real, and the Forward receiver is scripted. A proxy between them and the relay can withhold answers.
 //!
 //! `LOGFERRY_LINES=5000 cargo test --test it wire_faults:: -- --nocapture --test-threads=1` prints the rows of docs/design/faults.md.
 
@@ -20,9 +20,9 @@ use crate::support::dns::NAME;
 use crate::support::program::{SIGCONT, SIGSTOP};
 use crate::support::{FluentReceiver, NameServer, NatsClient, NatsServer, Relay, Setup, eventually, own_port, says};
 
-/// Lines of a story, where no more are asked for.
+/// The default number of lines per test.
 const LINES: usize = 300;
-/// Chunks that are on their way at once.
+/// Maximum number of chunks in flight.
 const WINDOW: usize = 4;
 const KEYS: &str = "dead-after = \"1s\"\nconnect-timeout = \"500ms\"";
 
@@ -41,7 +41,7 @@ enum Fault {
     Forbidden,
 }
 
-/// Of any wire with answers.
+/// Faults for every protocol with acknowledgements.
 const FAULTS: [Fault; 7] = [
     Fault::Away,
     Fault::Hung,
@@ -51,20 +51,20 @@ const FAULTS: [Fault; 7] = [
     Fault::NameMoves,
     Fault::RelayKilled,
 ];
-/// Of JetStream alone.
+/// Faults only for JetStream.
 const OF_JETSTREAM: [Fault; 4] = [Fault::NoStream, Fault::Poison, Fault::Full, Fault::Forbidden];
 
-/// What becomes of what a server says.
+/// The proxy's handling of the server's answers.
 #[derive(Clone, Copy)]
 enum Answers {
     Pass,
-    /// They go nowhere.
+    /// Answers are discarded.
     Vanish,
-    /// Half of the next one passes, and the connection ends.
+    /// The first half of the next answer passes, and the connection ends.
     Break,
 }
 
-/// Stands between the relay and a server. Connections end when it goes.
+/// A proxy between the relay and a server. Dropping it ends its connections.
 struct Between {
     address: SocketAddr,
     answers: Arc<AtomicU8>,
@@ -85,7 +85,7 @@ impl Between {
                 if is_done.load(Ordering::Relaxed) {
                     return;
                 }
-                // Where nobody is, a connection ends at once.
+                // If the server is down, the connection ends at once.
                 let Ok(server) = TcpStream::connect(server) else { continue };
                 known.lock().extend([&relay, &server].map(|stream| stream.try_clone().expect("a socket")));
                 hands_on(relay, server, orders.clone());
@@ -118,7 +118,7 @@ impl Drop for Between {
 }
 
 fn hands_on(relay: TcpStream, server: TcpStream, answers: Arc<AtomicU8>) {
-    // What is half at its end is nothing that a server reads.
+    // A reset discards an incomplete message at the end, so that the server does not read it.
     let _ = SockRef::from(&server).set_linger(Some(Duration::ZERO));
     let (mut from_relay, mut to_server) = (relay.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
     std::thread::spawn(move || {
@@ -144,20 +144,20 @@ fn hands_on(relay: TcpStream, server: TcpStream, answers: Arc<AtomicU8>) {
     });
 }
 
-/// What is at the other end.
+/// The server or receiver.
 enum Far {
     JetStream(NatsServer),
     Forward(Arc<Shelf>),
 }
 
-/// What a receiver of Forward has taken.
+/// The lines that a Forward receiver has accepted.
 #[derive(Default)]
 struct Shelf {
-    /// How often each line is there, by its number.
+    /// How often each line was accepted, by its number.
     there: Mutex<BTreeMap<usize, usize>>,
-    /// Lines of the largest chunk.
+    /// Number of lines in the largest chunk.
     largest: Mutex<usize>,
-    /// Connections.
+    /// Number of accepted connections.
     accepted: AtomicUsize,
     is_hung: AtomicBool,
     is_over: AtomicBool,
@@ -213,7 +213,7 @@ impl Far {
             Self::JetStream(server) => {
                 let mut there = BTreeMap::new();
                 let stored = admin(server).stored();
-                // Where there is no number, the relay speaks of itself.
+                // A message without a number is from the relay itself.
                 let numbers = stored.iter().filter_map(|stored| stored.record["message"].as_str()?.parse().ok());
                 numbers.for_each(|number: usize| *there.entry(number).or_default() += 1);
                 there
@@ -237,7 +237,7 @@ impl Far {
     }
 }
 
-/// Waits until the relay has given up a connection.
+/// Waits until the relay has closed a connection and tried another one.
 fn is_left(relay: &Relay) {
     let count =
         || relay.metrics().sum("forward_connects_total") + relay.metrics().sum("forward_connect_failures_total");
@@ -302,7 +302,7 @@ fn told(wire: &str, fault: Fault, lines: usize) {
         _ => says(&relay, 0..half),
     }
     match fault {
-        // What has no answer then is of the other half.
+        // Unacknowledged lines are in the second half from here on.
         Fault::NeverAnswered | Fault::RelayKilled => relay.counts("forward_delivered_total", half as u64),
         Fault::NoStream | Fault::Full | Fault::Forbidden => {}
         _ => relay.counts_up_to("forward_delivered_total", 1),
@@ -430,7 +430,7 @@ fn is_there(
         Far::Forward(shelf) => {
             shelf.is_over.store(true, Ordering::Relaxed);
             thread.expect("it takes chunks").join().expect("nothing that no receiver takes");
-            // The window of each connection that has ended.
+            // A window of chunks for each connection that has ended.
             WINDOW * *shelf.largest.lock() * (shelf.accepted.load(Ordering::Relaxed) - 1)
         }
     };
