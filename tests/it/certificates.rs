@@ -111,7 +111,7 @@ fn a_forward_connects_with_its_new_certificates() {
     says(&relay, 0..10);
     collector.frames(10);
 
-    // Files that neither the collector accepts nor accept the collector: the open connection is not affected.
+    // With these files neither side would accept the other's certificate. The open connection is not affected.
     others.put(&CLIENT, dir.path());
     relay.says(RENEWED);
     says(&relay, 10..20);

@@ -87,7 +87,7 @@ fn a_disk_that_is_full_of_one_segment_takes_lines_again_when_it_is_delivered() {
     relay.stops();
 }
 
-/// A file size limit (`ulimit -f`) is an error like any other. Unless the relay ignores SIGXFSZ, it would kill the process.
+/// A file size limit (`ulimit -f`) is an error like any other. Without a handler, SIGXFSZ would kill the process.
 #[test]
 fn a_limit_for_files_costs_lines_and_not_the_relay() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);

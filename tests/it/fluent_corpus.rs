@@ -263,7 +263,7 @@ fn all_that_was_recorded_arrives_as_it_was_said() {
         .forward_with(&json.url(), &format!("name = \"json\"\nformat = \"json\"\n{COUNTED}"))
         .forward_with(&format!("relp://127.0.0.1:{}", behind_relp.door().port()), "name = \"relp\"")
         .forward_with(&format!("tcp://127.0.0.1:{}", behind_tcp.door().port()), &format!("name = \"tcp\"\n{COUNTED}"))
-        // A batch per line, so that pieces of a message, which are separate lines here, are in separate chunks.
+        // Small batches, so that pieces of a message, which are separate lines here, are in separate chunks.
         .forward_with(
             &format!("fluent://127.0.0.1:{}", behind_fluent.door().port()),
             "name = \"fluent\"\nbatch = \"4KiB\"",

@@ -77,7 +77,7 @@ fn fields(line: &Line) -> BTreeMap<String, Value> {
     fields
 }
 
-/// A relay that forwards everything in several formats, and to two other relays.
+/// A relay that forwards everything as RFC 5424, as JSON, and to four other relays.
 struct Chain {
     relay: Relay,
     others: [Relay; 4],

@@ -100,7 +100,7 @@ fn a_sender_that_signed_its_certificate_by_itself() {
     relay.stops();
 }
 
-/// As a CA, only a self-signed certificate is trusted by itself. Any other certificate depends on its issuer, which may have been revoked.
+/// As a CA, only a self-signed certificate can vouch for itself. Any other certificate depends on its issuer, which may be unknown by now.
 #[test]
 fn a_certificate_of_some_ca_s_is_no_ca() {
     let dir = directory();

@@ -165,7 +165,8 @@ fn one_of_so_many_is_kept_and_says_so() {
     relay.stops();
 }
 
-/// The first line is sent at once. The summary of the repeats is written when another text comes, and when the relay stops.
+/// The first line is sent at once. The line that stands for the repeats is written when another text comes, and when the relay stops. The
+/// later stages process it like any other line.
 #[test]
 fn equal_lines_become_one_with_a_count() {
     let collector = Collector::tcp(Framing::OctetCounting);

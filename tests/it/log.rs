@@ -87,7 +87,6 @@ fn balance(relay: &Relay) {
 fn json_is_one_object_a_line() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let setup = setup("format = \"json\"\nlevel = \"debug\"", &collector);
-    // This relay logs JSON and has no admin port, so the usual start does not work.
     let mut program = crate::support::Program::start(&mut setup.command());
     let is_said = |text: &str| eventually(text, || program.stderr().contains(text).then_some(()));
     is_said("forward central: connected to");

@@ -548,7 +548,7 @@ fn health_tells_a_running_relay_from_a_dead_one() {
     let relay = Setup::new().listen("udp://127.0.0.1:0").forward("tcp://127.0.0.1:1").start();
     let admin = relay.admin();
     let health = || run(logferry().arg("health").env("LOGFERRY_ADMIN", admin.to_string()));
-    // The relay is healthy while its collector is away, because an outage is its normal work.
+    // The relay is healthy while its collector is away, because it exists to bridge such an outage.
     let well = health();
     assert!(well.status.success() && well.stdout.is_empty() && well.stderr.is_empty(), "{}", stderr(&well));
     relay.stops();

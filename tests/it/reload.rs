@@ -63,7 +63,7 @@ fn forwards_and_listeners_come_and_go() {
     // A new forward starts with the oldest line in the spool.
     eventually("the copy", || second.numbers().ends_with(&(10..20).collect::<Vec<_>>()).then_some(()));
     reloads(&relay, &old, &setup(&[forward("copy", &second)]));
-    // A removed forward has no series, not even with the value 0 after a scrape or a request for the status.
+    // A removed forward must not stay in the metrics as not connected, not even after a request for the status.
     eventually("the listener and the forward are gone", || {
         let now = status(&relay);
         let metrics = get(&relay, "/metrics").body;

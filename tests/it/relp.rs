@@ -107,7 +107,7 @@ fn short_lines_pass_a_listener_with_a_long_name() {
     let relay = setup.start();
     let mut wire = relay.door().connect();
     let lines: Vec<u8> = (0..20_000).flat_map(|n| format!("<13>1 - - - - - - {n:018}\n").into_bytes()).collect();
-    // So the receiver gets all lines in large batches.
+    // The receiver stops until all lines are spooled, so that it gets them in large batches.
     receiver.signal(SIGSTOP);
     wire.send(&lines);
     relay.has_spooled(20_000);

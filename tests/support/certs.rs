@@ -1,4 +1,4 @@
-//! Certificates for the stories, made by `logferry certs` once for each process.
+//! Certificates for the tests, made by `logferry certs` once for each process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

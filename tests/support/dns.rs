@@ -27,7 +27,7 @@ impl NameServer {
         Self::start_on(addresses, || UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok())
     }
 
-    /// On port 53 of a loopback address of its own, for programs that cannot be told a port. Needs root.
+    /// A server on port 53 of a separate loopback address, for programs that cannot use another port. Needs root.
     pub fn start_for_libc(addresses: &[&str]) -> Option<Self> {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         Self::start_on(addresses, || {

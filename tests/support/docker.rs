@@ -1,4 +1,4 @@
-//! What Docker's syslog driver sends for a container, byte for byte (moby `daemon/logger/syslog/syslog.go`).
+//! Messages of Docker's syslog driver for a container, byte for byte (moby `daemon/logger/syslog/syslog.go`).
 
 use chrono::{DateTime, Utc};
 

@@ -24,7 +24,7 @@ impl Flow {
                 let number = counter.load(Ordering::Relaxed);
                 wire.says(&container, number.to_string().as_bytes());
                 counter.store(number + 1, Ordering::Relaxed);
-                // A pace, not a wait for anything: hundreds a second, as a busy container prints.
+                // A pace, and no wait for a condition: hundreds of lines per second, like a busy container.
                 std::thread::sleep(Duration::from_millis(1));
             }
         });

@@ -122,7 +122,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// `None`: it is not installed, and the test said that it was skipped.
+    /// `None`: it is not installed, and the test reported that it was skipped.
     pub fn get() -> Option<Self> {
         let program = installed("chromium", "chromium")?;
         Some(Self { program, profile: tempfile::TempDir::new().expect("a directory") })

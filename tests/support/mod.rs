@@ -6,11 +6,10 @@
 //! - `delivers.rs`    a message by each input, output, format and framing
 //! - `nats.rs`        NATS JetStream: each line is stored once, although a process or a server of a cluster dies
 //! - `wire_faults.rs` faults of JetStream, Forward and GELF connections; `store_faults.rs`: faults of each log store API
-//! - `names.rs`       the collector's name: it moves, its server dies, it does not resolve, it is a service; `answers.rs`: every wrong
-//! answer
+//! - `names.rs`       the collector's name: it moves, does not resolve, is a service, loses its server; `answers.rs`: wrong answers
 //! - `failover.rs`    several collectors in order: failover and failback
 //! - `resend.rs`      dead letters that are sent again
-//! - `relp.rs`        RELP: acknowledgements, retransmission, interoperation with librelp
+//! - `relp.rs`        RELP: acknowledgements, retransmission, interoperation with rsyslog
 //! - `fluent.rs`      the Forward protocol: acknowledgements, retransmission, other senders; `fluent_corpus.rs`: the recorded messages
 //! - `fluent_out.rs`  the Forward protocol as an output
 //! - `certificates.rs`  certificate files that change, and client certificates; `openssl.rs`: peers that TLS refuses
@@ -20,8 +19,7 @@
 //! - `outage.rs`      a collector that hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
 //! - `reload.rs`      the relay changes while it runs
-//! - `disk.rs`        the spool's disk is full, failing, read-only, not writable, gone; `frozen.rs`: it hangs; `losses.rs`: reports of lost
-//! lines
+//! - `disk.rs`        the spool's disk is full, failing, read-only, not writable, gone; `frozen.rs`: it hangs; `losses.rs`: lost lines
 //! - `files.rs`     a `file://` that cannot be written
 //! - `gelf.rs`        GELF by UDP, TCP and TLS, from Docker's driver and from other senders
 //! - `gelf_out.rs`    GELF as an output
@@ -56,8 +54,8 @@
 //! - `corpus.rs`      the meaning of captured messages, and a parser without allocations
 //! - `shape.rs`       fields that a forward finds in programs' lines (`tests/shape`)
 //! - `simulation/`    relays, network, disk and clock from a seed, in one thread: unexpected combinations
-//! - `spool_model.rs` every history of a spool, in this process: a test beside it could start a child that inherits the spool's lock for a
-//! moment; `spool_crash.rs`: every crash of a spool
+//! - `spool_model.rs` every history of a spool, in this process: a test beside it could start a child that inherits the spool's lock for
+//!   a moment; `spool_crash.rs`: every crash of a spool
 //!
 //! Rules: wait for conditions with a deadline ([`eventually`]), never sleep; use port 0, never a fixed number; do not measure time. A test
 //! ends with a check of the counters ([`Relay::has_delivered`]).

@@ -2,12 +2,12 @@
 //!
 //! A mark is an HTML comment in the line above a fence:
 //!
-//! - `run: NAME`            a part of the config, or a query, that a test runs; `run: rsyslog-*` of each recipe that begins so. In
-//!   docs/missing-line.md the words behind the name are a part of what the commands print
-//! - `arrives: NAME FILE`   what the program writes into that file
+//! - `run: NAME`            a part of the config, or a query, that a test runs; `run: rsyslog-*` of each recipe with this prefix. In
+//!   docs/missing-line.md the words after the name are a part of the commands' output
+//! - `arrives: NAME FILE`   the program's output in that file
 //! - `check: NAME`          our own settings for a program that cannot run here; `wire: NAME` a line as it is sent
 //! - `compose: NAME`        a file that docker-compose reads
-//! - `not run: NAME`        that program's config, or a query that only it can answer
+//! - `not run: NAME`        that program's config, or a query that only that program can answer
 //!
 //! A block inside a list is indented, and its mark too.
 
