@@ -1,7 +1,7 @@
 //! `logferry health`: asks the admin port of a relay in the same container for `/ready`. A scratch image has no shell and no
 //! curl.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -20,13 +20,26 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
         ));
     };
     let address = reachable(address);
-    let answer = ask(address).map_err(|error| Failure::failed(format!("health: no answer from {address}: {error}")))?;
+    let answer = ask(address).map_err(|error| Failure::failed(no_answer(address, &error)))?;
     if answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.0 200") {
         return Ok(());
     }
     let status = answer.lines().next().unwrap_or("nothing");
     let why = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim_end());
     Err(Failure::failed(format!("health: http://{address}/ready says {status}: {why}")))
+}
+
+fn no_answer(address: SocketAddr, error: &std::io::Error) -> String {
+    match error.kind() {
+        // Linux says that of a read that has timed out.
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!(
+            "health: no answer from {address} within {} s; if another program has this port, change [admin] listen",
+            TIMEOUT.as_secs()
+        ),
+        _ => format!(
+            "health: no answer from {address}: {error}; is the relay running? Its address is [admin] listen (LOGFERRY_ADMIN)"
+        ),
+    }
 }
 
 /// The address to connect to. For a port that is bound to every address it is loopback.

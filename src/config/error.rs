@@ -190,15 +190,24 @@ impl<'a> Source<'a> {
         self.note(ConfigError::at(at.start, says), ())
     }
 
-    /// The error of the TOML parser on one line, or a hint that the file is YAML.
+    /// The error of the TOML parser on one line, with a hint for usual mistakes.
     pub fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
         if let Some(at) = yaml_starts(self.text) {
             let says = "this is YAML, and the config is TOML: write `[[listen]]` on a line of its own, and below it `address = \
                         \"udp://0.0.0.0:514\"`; docker/logferry.toml shows each key";
             return self.problem(at, says);
         }
-        let message: Vec<&str> = error.message().split_whitespace().collect();
-        self.problem(error.span().unwrap_or_default(), &message.join(" "))
+        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        let hint = match &*message {
+            _ if self.text.trim_start().starts_with('{') => {
+                "; this is JSON, and the config is TOML: docker/logferry.toml shows each key"
+            }
+            text if text.contains("duplicate key") => "; write [[listen]] and [[forward]] for each of several",
+            text if text.contains("must be quoted") => "; write the value in quotes",
+            text if text.contains("escape") => "; write a pattern in single quotes, which leave backslashes alone",
+            _ => "",
+        };
+        self.problem(error.span().unwrap_or_default(), &(message + hint))
     }
 
     /// Notes an unknown key. Returns the nearest of the keys that are `known`, if one is near.
@@ -270,7 +279,8 @@ fn is_pem(text: &str) -> bool {
 
 fn nearest(written: &str, known: &[&'static str]) -> Option<&'static str> {
     let (distance, name) = known.iter().map(|name| (strsim::damerau_levenshtein(name, written), *name)).min()?;
-    (distance <= 1 + name.len() / 3).then_some(name)
+    // Of a short key more is needed than letters that are all different.
+    (distance <= 1 + name.len() / 4 && distance < written.len().min(name.len())).then_some(name)
 }
 
 /// The text without secrets, for an error message: without the password of an address, and without the value of a secret HTTP

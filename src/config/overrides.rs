@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::error::{ConfigError, Source};
 use super::settings::{Flag, Key};
-use super::written::{Entry, Inside, Leaf, Written};
+use super::written::{Entry, Inside, Leaf, List, Written};
 use super::{DEFAULT_FILE, DEFAULT_LISTEN, File, ForwardAddress, ListenAddress, forward, listen};
 
 /// The values from the command line and from variables.
@@ -65,11 +65,17 @@ impl Overrides {
     pub(super) fn apply(&self, source: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
         let (urls, targets) = (given(&self.listen), given(&self.forward));
         if !urls.is_empty() {
+            warn_of_replaced(source, &file.listen, "--listen or LOGFERRY_LISTEN takes the place of each [[listen]]");
             file.listen = listen::listeners("--listen / LOGFERRY_LISTEN", urls);
         } else if file.listen.sections.is_empty() {
             file.listen = listen::listeners("the default listeners", DEFAULT_LISTEN);
         }
         if !targets.is_empty() {
+            warn_of_replaced(
+                source,
+                &file.forward,
+                "--forward or LOGFERRY_FORWARD takes the place of each [[forward]]",
+            );
             file.forward = forward::unwritten("--forward / LOGFERRY_FORWARD", None, &targets);
         } else if file.forward.sections.is_empty() {
             file.forward = forward::unwritten("the default forward", Some("stdout"), &["stdout:"]);
@@ -141,6 +147,13 @@ impl Overrides {
                 self.set_all(section);
             }
         });
+    }
+}
+
+/// Warns of sections of the file that a flag or a variable replaces.
+fn warn_of_replaced<S>(source: &Source<'_>, sections: &List<S>, says: &str) {
+    if let Some((at, _)) = sections.sections.first() {
+        source.warn(at.clone(), says);
     }
 }
 

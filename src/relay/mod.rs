@@ -81,7 +81,7 @@ pub enum StartError {
     /// The forward's name, and what is wrong with its certificates.
     #[error("forward {0}: {1}")]
     ForwardTls(String, Box<TlsError>),
-    #[error("admin: cannot listen on {0}: {1}")]
+    #[error("admin: cannot listen on {0}: {1}{advice}", advice = who_listens(*.0, .1))]
     Admin(SocketAddr, io::Error),
     /// The token of the live tail.
     #[error("admin: {0}")]
@@ -90,6 +90,16 @@ pub enum StartError {
     Spool(#[from] OpenError),
     #[error("spool: cannot start its thread: {0}")]
     SpoolThread(io::Error),
+}
+
+/// What to do if the address of the admin port is in use.
+fn who_listens(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; `ss -ltnp 'sport = :{}'` shows by whom; or give [admin] listen another port", address.port())
+        }
+        _ => String::new(),
+    }
 }
 
 impl Relay {

@@ -73,7 +73,7 @@ pub enum OpenError {
     #[error("spool: {0}")]
     Options(&'static str),
     /// `what` could not be done to `path`.
-    #[error("spool: cannot {what} {}: {source}{}", path.display(), whose(source))]
+    #[error("spool: cannot {what} {}: {source}{}", path.display(), advice(path, source))]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
@@ -433,13 +433,24 @@ fn is_damage(error: &io::Error) -> bool {
     matches!(raw, Some(Errno::EIO | Errno::EUCLEAN | Errno::EBADMSG))
 }
 
-/// The owner that a spool must have, as advice for a permission error.
-fn whose(error: &io::Error) -> String {
-    if error.kind() != io::ErrorKind::PermissionDenied {
-        return String::new();
-    }
+/// What to do about an error, in the words behind it.
+fn advice(path: &Path, error: &io::Error) -> String {
     let uid = nix::unistd::geteuid();
-    format!("; it must belong to uid {uid} (chown -R {uid} DIRECTORY)")
+    match error.kind() {
+        // `dir` is a file, or something above it is.
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "; name a directory as `dir`".to_owned(),
+        io::ErrorKind::PermissionDenied if !path.exists() => {
+            format!(
+                "; uid {uid} must be able to make it; make it first (install -d -o {uid} -m 750 {})",
+                path.display()
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            let dir = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+            format!("; it must belong to uid {uid} (chown -R {uid} {})", dir.display())
+        }
+        _ => String::new(),
+    }
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {

@@ -13,7 +13,7 @@ use crate::certificate::Malformed;
 pub enum TlsError {
     #[error("{}: {problem}", path.display())]
     File { path: PathBuf, problem: FileProblem },
-    #[error("{} and {} do not work together: {source}", cert.display(), key.display())]
+    #[error("{} and {} do not work together: {source}; name the key that belongs to the certificate", cert.display(), key.display())]
     Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
     #[error(
         "no system roots found (/etc/ssl/certs, SSL_CERT_FILE): set `ca` to the CA that signed the collector's certificate"

@@ -457,7 +457,7 @@ fn a_spool_that_is_not_ours() {
     command.env("LOGFERRY_LISTEN", "udp://127.0.0.1:0").env("LOGFERRY_SPOOL_DIR", &spool);
     let checked = Checked::of(&mut command);
     checked
-        .says("problem: spool: ", &["cannot write to", "Permission denied", "uid 65534 (chown -R 65534 "])
+        .says("problem: spool: ", &["cannot write to", "Permission denied", "make it first (install -d -o 65534 "])
         .ends(CONFIG);
     // The directory is writable, but the lock file is not, because a relay of root has created it.
     fs::create_dir(&spool).expect("made");

@@ -391,8 +391,9 @@ fn a_spool_that_belongs_to_somebody_else_is_one_clear_line() {
     assert_eq!(
         said,
         format!(
-            "logferry: spool: cannot create {}: Permission denied (os error 13); it must belong to uid {NOBODY} \
-             (chown -R {NOBODY} DIRECTORY)",
+            "logferry: spool: cannot create {}: Permission denied (os error 13); uid {NOBODY} must be able to make it; \
+             make it first (install -d -o {NOBODY} -m 750 {})",
+            spool.display(),
             spool.display()
         )
     );

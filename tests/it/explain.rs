@@ -214,7 +214,7 @@ fn where_each_message_goes_and_where_not() {
     let wrong = explains(ROUTED, &["--listener", "outside"], b"");
     assert_eq!(
         String::from_utf8_lossy(&wrong.stderr),
-        "logferry: explain: --listener outside: no [[listen]] has this `name`\n"
+        "logferry: explain: --listener outside: no [[listen]] has this `name`; there are: inside\n"
     );
 }
 

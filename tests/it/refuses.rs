@@ -261,7 +261,9 @@ fn certificates_and_keys_that_cannot_be_used() {
     bad_files(
         &cert,
         &other,
-        &format!("{cert} and {other} do not work together: keys may not be consistent: KeyMismatch"),
+        &format!(
+            "{cert} and {other} do not work together: keys may not be consistent: KeyMismatch; name the key that belongs to the certificate"
+        ),
     );
     bad_files(
         &cert,
@@ -558,7 +560,9 @@ fn health_tells_a_running_relay_from_a_dead_one() {
     held.bind(&admin.into()).expect("the relay has left it");
     let dead = health();
     assert_eq!(dead.status.code(), Some(1));
-    let says = format!("logferry: health: no answer from {admin}: Connection refused (os error 111)\n");
+    let says = format!(
+        "logferry: health: no answer from {admin}: Connection refused (os error 111); is the relay running? Its address is [admin] listen (LOGFERRY_ADMIN)\n"
+    );
     assert_eq!(stderr(&dead), says);
 }
 

@@ -191,7 +191,7 @@ fn what_a_collector_had_not_read_when_it_was_left_is_sent_again() {
         let came: BTreeSet<_> = second.numbers().into_iter().collect();
         (MESSAGES + 1..3 * MESSAGES).all(|number| came.contains(&number)).then_some(())
     });
-    relay.fails_because("a connection that was left broke");
+    relay.fails_because("an old connection broke");
     relay.counts("forward_half_closed", 0);
     relay.balances(0);
     relay.kill();

@@ -58,7 +58,14 @@ fn may_write(dir: &Path, there: &Path, report: &mut Report) -> bool {
     let uid = geteuid();
     let what_to_do = match error {
         Errno::EROFS => "its file system is read-only; mount it writable, or name another `dir`".to_owned(),
-        _ => format!("it must belong to uid {uid} (chown -R {uid} {})", there.display()),
+        // The directories above belong to others.
+        _ if there != dir => {
+            format!(
+                "uid {uid} must be able to make the spool; make it first (install -d -o {uid} -m 750 {})",
+                dir.display()
+            )
+        }
+        _ => format!("it must belong to uid {uid} (chown -R {uid} {})", dir.display()),
     };
     report.problem(format!("spool: cannot write to {}: {}; {what_to_do}", path.display(), error.desc()));
     false

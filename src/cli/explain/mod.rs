@@ -73,7 +73,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     keep_forwards(&mut config, &names)?;
     let listener = arguments.listener.as_deref();
     if let Some(name) = listener.filter(|name| named(&config, name).is_none()) {
-        return Err(Failure::usage(format!("explain: --listener {name}: no [[listen]] has this `name`")));
+        let named: Vec<&str> = config.listen.iter().filter_map(|listen| listen.name.as_deref()).collect();
+        let known = if named.is_empty() { "none has one".to_owned() } else { named.join(", ") };
+        return Err(Failure::usage(format!(
+            "explain: --listener {name}: no [[listen]] has this `name`; there are: {known}"
+        )));
     }
     let read_as = read_as(&config, arguments.read_as, listener);
     let mut input = Vec::new();

@@ -55,6 +55,9 @@ pub(super) fn name_or_ipv4(text: &str, host: &str) -> Result<Host, String> {
     };
     let digits_and_dots = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let labels = host.strip_suffix('.').unwrap_or(host).split('.').all(label);
+    if host.is_empty() {
+        return Err(format!("`{text}`: there is no host in it"));
+    }
     if host.len() > 253 || digits_and_dots || !labels {
         return Err(format!("`{text}`: `{host}` is neither a host name nor an IP address"));
     }

@@ -529,8 +529,8 @@ fn a_host_of_senders_is_a_word_or_a_name() {
     );
     refused(
         &listener("udp://0.0.0.0:1", "host = \"the switch\""),
-        "/etc/x.toml:3: listen.host: `the switch`: write \"message\", \"address\", \"name\", or the host name of all who \
-         send here: a host name is 1 to 255 printable ASCII characters without blanks",
+        "/etc/x.toml:3: listen.host: `the switch`: write \"message\", \"address\", \"name\", or one host name for all \
+         senders: a host name is 1 to 255 printable ASCII characters without blanks",
     );
     let unix = "unix:///run/x.sock";
     for (keys, key) in [("peer = true", "peer: `true`"), ("host = \"name\"", "host: `name`")] {
