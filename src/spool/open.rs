@@ -82,7 +82,7 @@ pub enum OpenError {
 fn identity_of(dir: &Path) -> Option<Identity> {
     let says = |error: &io::Error| {
         tracing::warn!(
-            "spool: no key to be had from {}: {error}; lines go by RELP without a proof of who has numbered them; mend that, and \
+            "spool: no key to be had from {}: {error}; lines go by RELP without a proof of the sender that numbers them; mend that, and \
              start the relay again",
             Identity::path(dir).display()
         );

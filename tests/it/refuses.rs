@@ -365,7 +365,12 @@ fn a_port_that_is_taken() {
     is_refused(
         setup.command().args(["--admin", &tcp.1.to_string()]),
         CONFIG,
-        &format!("admin: cannot listen on {}: Address already in use (os error 98)", tcp.1),
+        &format!(
+            "admin: cannot listen on {}: Address already in use (os error 98); `ss -ltnp 'sport = :{}'` shows by whom; or give \
+             [admin] listen another port",
+            tcp.1,
+            tcp.1.port()
+        ),
     );
 }
 

@@ -111,7 +111,7 @@ fn check_listener(listener: &Listen, report: &mut Report) {
     }
     if listener.limits.proxy_protocol && listener.limits.allow.is_empty() {
         report.warning(format!(
-            "listen {address}: whoever reaches it can say with the PROXY protocol that he is any other; write the proxy's \
+            "listen {address}: anyone who can reach it may claim any address with the PROXY protocol; write the proxy's \
              address as `allow`"
         ));
     }
