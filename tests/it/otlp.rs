@@ -87,7 +87,7 @@ fn opentelemetrys_package_for_python_understands_it() {
             "f": { "doubleValue": 1.5 },
             "t": { "boolValue": true },
             "z": {},
-            "o": { "stringValue": "{\"a\":[1]}" },
+            "o.a": { "stringValue": "[1]" },
         })
     );
     assert_eq!(attributes(&app)["service.name"], json!({ "stringValue": "app" }));
