@@ -251,11 +251,11 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields with `a.b` for each member of an object `a`. Arrays stay as they are, and so do objects whose members would
-    /// exceed the limits. `None`: there is no object.
-    pub fn flattened(&self) -> Option<Fields<'a>> {
+    /// exceed the limits. Borrowed: there is no object.
+    pub fn flattened(&self) -> Cow<'_, Fields<'a>> {
         let is_object = |field: &Field<'_>| matches!(&field.value, Value::Json(json) if json.0.starts_with('{'));
         if !self.list.iter().any(is_object) {
-            return None;
+            return Cow::Borrowed(self);
         }
         let mut flat = Fields { left_out: self.left_out, ..Fields::default() };
         let (mut count, mut bytes) = (self.list.len(), self.bytes);
@@ -274,7 +274,7 @@ impl<'a> Fields<'a> {
             (count, bytes) = (more, larger);
             members.into_iter().for_each(|(name, value)| flat.push(name, value));
         }
-        Some(flat)
+        Cow::Owned(flat)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Field<'a>> {
@@ -456,7 +456,10 @@ mod tests {
                 Value::Text(text) => format!("{}={:?}", field.name, String::from_utf8_lossy(text)),
                 Value::Json(json) => format!("{}={}", field.name, json.as_str()),
             };
-            fields.flattened().map(|flat| flat.iter().map(shown).collect::<Vec<_>>().join(" "))
+            match fields.flattened() {
+                Cow::Owned(flat) => Some(flat.iter().map(shown).collect::<Vec<_>>().join(" ")),
+                Cow::Borrowed(_) => None,
+            }
         };
         let nested = r#"{"b":1.10,"c":{"d":"e","f":[{"g":1}],"h":null},"i":{}}"#;
         assert_eq!(flat(nested).as_deref(), Some(r#"text="x" o.b=1.10 o.c.d="e" o.c.f=[{"g":1}] o.c.h=null o.i={}"#));

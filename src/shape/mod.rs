@@ -292,7 +292,7 @@ impl Shape {
             }
         }
         if self.steps.flatten
-            && let Some(flat) = record.fields.flattened()
+            && let Cow::Owned(flat) = record.fields.flattened()
         {
             record.fields = flat;
             is_changed = true;

@@ -131,8 +131,7 @@ impl Elasticsearch {
                 let is_ours = |name: &str| {
                     [ORIGINAL_TIME, TRUNCATED].contains(&name) || self.labels.iter().any(|(label, _)| label == name)
                 };
-                let flat = record.fields.flattened();
-                for (name, value) in with_own_names(flat.as_ref().unwrap_or(&record.fields), without_dots, is_ours) {
+                for (name, value) in with_own_names(&record.fields.flattened(), without_dots, is_ours) {
                     labels.value(&name, value, false);
                 }
                 self.labels.iter().for_each(|(name, value)| labels.text(name, value));

@@ -212,8 +212,8 @@ impl Loki {
             OURS.contains(&name) || Label::ALL.iter().any(|label| label.name() == name) || self.is_field(name)
         };
         let mut escaped: Vec<_> = escaped.into_iter().chain(metadata.take_escaped()).map(Cow::Borrowed).collect();
-        let flat = record.fields.flattened();
-        for (name, value) in with_own_names(flat.as_ref().unwrap_or(&record.fields), legal_name, is_ours) {
+        let fields = record.fields.flattened();
+        for (name, value) in with_own_names(&fields, legal_name, is_ours) {
             match value {
                 Value::Json(json) => metadata.text(&name, json.as_str()),
                 Value::Text(text) => match std::str::from_utf8(text) {

@@ -97,8 +97,7 @@ impl NewRelic {
         attributes.bytes("syslog.procid", record.proc_id.map(|id| id.said()));
         attributes.bytes("syslog.msgid", record.msg_id.map(|id| id.said()));
         let is_ours = |name: &str| OURS.contains(&name) || self.attributes.iter().any(|(ours, _)| ours == name);
-        let flat = record.fields.flattened();
-        for (name, value) in with_own_names(flat.as_ref().unwrap_or(&record.fields), |name| name.into(), is_ours) {
+        for (name, value) in with_own_names(&record.fields.flattened(), |name| name.into(), is_ours) {
             attributes.value(&name, value, true);
         }
         if let Some(original) = line.original_time() {

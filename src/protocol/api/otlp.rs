@@ -181,10 +181,7 @@ impl Otlp {
             attribute(out, RECORD_ATTRIBUTES, TRUNCATED, |any| any.varint(ANY_BOOL, 1));
         }
         self.structured_data(record, out);
-        let flat = record.fields.flattened();
-        for (name, field) in
-            with_own_names(flat.as_ref().unwrap_or(&record.fields), Into::into, |name| OURS.contains(&name))
-        {
+        for (name, field) in with_own_names(&record.fields.flattened(), Into::into, |name| OURS.contains(&name)) {
             attribute(out, RECORD_ATTRIBUTES, &name, |any| value(field, any));
         }
         if record.fields.left_out() > 0 {

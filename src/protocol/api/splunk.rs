@@ -137,8 +137,7 @@ impl Splunk {
             fields.bytes(key, value.map(|value| value.said()));
         }
         let is_ours = |name: &str| OURS.contains(&name) || self.fields.iter().any(|(ours, _)| ours == name);
-        let flat = record.fields.flattened();
-        for (name, value) in with_own_names(flat.as_ref().unwrap_or(&record.fields), |name| name.into(), is_ours) {
+        for (name, value) in with_own_names(&record.fields.flattened(), |name| name.into(), is_ours) {
             fields.value(&name, value, false);
         }
         self.fields.iter().for_each(|(name, value)| fields.text(name, value));

@@ -96,9 +96,8 @@ fn says(back: &Record<'_>, record: &Record<'_>) {
         },
         Value::Json(json) => json.as_str().to_owned(),
     };
-    let flat = record.fields.flattened();
-    let sent = flat.as_ref().unwrap_or(&record.fields);
-    let named = with_own_names(sent, legal, |_| false);
+    let sent = record.fields.flattened();
+    let named = with_own_names(&sent, legal, |_| false);
     let named: Vec<_> = named.iter().map(|(name, of)| (name.to_string(), value(of))).collect();
     let found: Vec<_> = back.fields.iter().map(|field| (field.name.to_string(), value(&field.value))).collect();
     let plain = |all: Vec<(String, String)>| all.into_iter().filter(|(name, _)| is_plain(name)).collect::<Vec<_>>();

@@ -60,8 +60,7 @@ pub fn append(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     say("_peer", record.peer.map(|peer| peer.to_string()).as_deref().map(str::as_bytes));
     say("_structured_data", foreign_text(record, sd_id).as_deref());
     ours.push("escaped");
-    let flat = record.fields.flattened();
-    for (name, value) in with_own_names(flat.as_ref().unwrap_or(&record.fields), legal, |name| ours.contains(&name)) {
+    for (name, value) in with_own_names(&record.fields.flattened(), legal, |name| ours.contains(&name)) {
         let is_number =
             matches!(value, Value::Json(json) if json.as_str().starts_with(|c: char| c == '-' || c.is_ascii_digit()));
         object.value(&format!("_{name}"), value, is_number);
