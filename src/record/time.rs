@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Datelike, NaiveDate};
 
@@ -186,6 +187,12 @@ impl UnixMicros {
             _ => 0,
         };
         Some(Self((second - offset) * 1_000_000 + micros))
+    }
+
+    /// Whether `span` has passed since this time. Also true when the clock was set back to before this time: otherwise waits would
+    /// last for ever.
+    pub fn has_passed(self, span: Duration, now: Self) -> bool {
+        !(0..span.as_micros() as i64).contains(&now.0.saturating_sub(self.0))
     }
 
     /// The whole seconds, limited to the years 1970 to 9999, which four digits can express.

@@ -13,6 +13,7 @@ mod rate;
 mod reassembler;
 mod repeat;
 mod sample;
+mod sweeps;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -109,11 +109,7 @@ impl PendingMessages {
 
     /// The messages that have waited long enough, with the parts that came.
     pub fn overdue(&self, now: UnixMicros) -> Vec<Pending> {
-        let is_over = |since: UnixMicros, limit: Duration| {
-            // After the clock was set back, messages would otherwise wait for ever.
-            !(0..limit.as_micros() as i64).contains(&now.0.saturating_sub(since.0))
-        };
-        self.give_up(|unfinished| is_over(unfinished.since, WAIT) || is_over(unfinished.begun, MAX_AGE))
+        self.give_up(|unfinished| unfinished.since.has_passed(WAIT, now) || unfinished.begun.has_passed(MAX_AGE, now))
     }
 
     /// All waiting messages, because no more parts will come.

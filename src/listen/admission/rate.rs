@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::sweeps::Sweeps;
 use crate::config::Rate;
 use crate::record::UnixMicros;
 
@@ -30,13 +31,8 @@ pub struct Buckets {
 struct Table {
     /// Buckets by the hash of the container's name, so that long names take no more memory.
     by_container: HashMap<u64, Bucket>,
-    /// When the table was last swept. A sweep visits all buckets, so a sender that invents containers must not cause one for each
-    /// container.
-    swept: Option<UnixMicros>,
+    sweeps: Sweeps,
 }
-
-/// The least time between two sweeps, in microseconds.
-const SWEEP_EVERY: i64 = 1_000_000;
 
 /// The messages that one container may still send.
 #[derive(Clone, Default)]
@@ -55,13 +51,11 @@ impl Buckets {
     pub fn of(&self, container: &[u8], rate: Rate, now: UnixMicros) -> Bucket {
         let container = self.hasher.hash_one(container);
         let mut table = self.table.lock();
-        let Table { by_container, swept } = &mut *table;
+        let Table { by_container, sweeps } = &mut *table;
         if let Some(bucket) = by_container.get(&container) {
             return bucket.clone();
         }
-        let is_time = swept.is_none_or(|at| !(0..SWEEP_EVERY).contains(&now.0.saturating_sub(at.0)));
-        if by_container.len() >= MAX_BUCKETS && is_time {
-            *swept = Some(now);
+        if by_container.len() >= MAX_BUCKETS && sweeps.begin(now) {
             // A full bucket without a holder is equal to a new one.
             by_container.retain(|_, bucket| Arc::strong_count(&bucket.0) > 1 || !bucket.is_full(rate, now));
         }

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
 use super::gate::Pending;
+use super::sweeps::Sweeps;
 use crate::record::UnixMicros;
 
 /// Senders with a run. When there are more, runs that are over are forgotten. Messages of senders that still find no room are
@@ -21,8 +22,6 @@ const MAX_RUNS: usize = 10_000;
 const MAX_HELD: usize = 8 << 20;
 /// Bytes that a held message takes besides its text.
 const OVERHEAD: usize = 300;
-/// The least time between two sweeps, in microseconds.
-const SWEEP_EVERY: i64 = 1_000_000;
 
 /// The runs of all senders.
 pub struct Repeats {
@@ -42,8 +41,7 @@ struct Runs {
     /// Bytes and number of the held messages.
     bytes: usize,
     held: usize,
-    /// When the runs were last swept.
-    swept: Option<UnixMicros>,
+    sweeps: Sweeps,
 }
 
 /// Equal messages of one sender.
@@ -163,9 +161,7 @@ impl Repeats {
 
 impl Runs {
     fn has_room(&mut self, now: UnixMicros) -> bool {
-        let is_time = self.swept.is_none_or(|at| !(0..SWEEP_EVERY).contains(&now.0.saturating_sub(at.0)));
-        if self.by_sender.len() >= MAX_RUNS && is_time {
-            self.swept = Some(now);
+        if self.by_sender.len() >= MAX_RUNS && self.sweeps.begin(now) {
             self.by_sender.retain(|_, run| run.held.is_some() || !run.is_over(now));
         }
         self.by_sender.len() < MAX_RUNS
@@ -179,8 +175,7 @@ impl Runs {
 
 impl Run {
     fn is_over(&self, now: UnixMicros) -> bool {
-        // After the clock was set back, a run would otherwise last for ever.
-        !(0..self.within.as_micros() as i64).contains(&now.0.saturating_sub(self.begun.0))
+        self.begun.has_passed(self.within, now)
     }
 }
 

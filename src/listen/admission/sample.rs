@@ -4,18 +4,18 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::sweeps::Sweeps;
 use crate::record::UnixMicros;
 
 /// Counters, one for each pair of rule and container. When there are more, idle ones are forgotten first. Containers that still
 /// find no room share one counter per rule, because any sender can invent containers.
 const MAX_COUNTERS: usize = 10_000;
-/// A container that has been silent this long starts anew, in microseconds.
-const IDLE: i64 = 60_000_000;
-/// The least time between two sweeps, in microseconds.
-const SWEEP_EVERY: i64 = 1_000_000;
+/// A container that has been silent this long starts anew.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// The counters of messages that each rule has matched, by container.
 #[derive(Default)]
@@ -28,8 +28,7 @@ pub struct Samples {
 #[derive(Default)]
 struct Counters {
     by_container: HashMap<u64, Counter>,
-    /// When the counters were last swept.
-    swept: Option<UnixMicros>,
+    sweeps: Sweeps,
 }
 
 #[derive(Clone, Copy)]
@@ -56,12 +55,8 @@ impl Samples {
 
 impl Counters {
     fn has_room(&mut self, now: UnixMicros) -> bool {
-        let elapsed = |since: UnixMicros| now.0.saturating_sub(since.0);
-        if self.by_container.len() >= MAX_COUNTERS
-            && self.swept.is_none_or(|at| !(0..SWEEP_EVERY).contains(&elapsed(at)))
-        {
-            self.swept = Some(now);
-            self.by_container.retain(|_, counter| (0..IDLE).contains(&elapsed(counter.last)));
+        if self.by_container.len() >= MAX_COUNTERS && self.sweeps.begin(now) {
+            self.by_container.retain(|_, counter| !counter.last.has_passed(IDLE, now));
         }
         self.by_container.len() < MAX_COUNTERS
     }
