@@ -52,7 +52,7 @@ pub use nats::{NatsLogin, NatsTarget};
 pub use overrides::Overrides;
 pub use peer::{Fingerprint, PeerName};
 pub use proxy::Proxy;
-pub use rules::{MAX_RULES, Sample};
+pub use rules::{MAX_RULES, Sample, intake_rules};
 pub use secret::{Secret, SecretError};
 pub use sections::{Admin, DEFAULT_ADMIN, Log, LogFormat, LogLevel, ReadyCheck, Resolve};
 pub use spool::{DEFAULT_SPOOL_DIR, MIN_SPOOL_SIZE, Spool};
@@ -174,8 +174,10 @@ impl Config {
             forward.shared_masks.clone_from(&shared);
             forward.global_fields.clone_from(fields);
         }
-        let intake = drop.iter().chain(sample.iter().map(|sample| &sample.rule));
-        listen::decide_marks(listen, intake.chain(forward.iter().flat_map(|forward| &forward.matches)));
+        listen::decide_marks(
+            listen,
+            intake_rules(drop, sample).chain(forward.iter().flat_map(|forward| &forward.matches)),
+        );
         Ok(config)
     }
 
@@ -197,11 +199,6 @@ impl Config {
             sd_id: self.syslog.sd_id.clone(),
             time_zone: self.syslog.time_zone.clone(),
         }
-    }
-
-    /// The rules that are applied before a line is spooled.
-    pub fn intake_rules(&self) -> impl Iterator<Item = &Rule> {
-        self.drop.iter().chain(self.sample.iter().map(|sample| &sample.rule))
     }
 
     /// The masks that are applied before a line is spooled.

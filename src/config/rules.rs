@@ -94,6 +94,11 @@ pub struct Sample {
     pub one_of: usize,
 }
 
+/// The rules that are applied before a line is spooled.
+pub fn intake_rules<'r>(drop: &'r [Rule], sample: &'r [Sample]) -> impl Iterator<Item = &'r Rule> {
+    drop.iter().chain(sample.iter().map(|sample| &sample.rule))
+}
+
 impl Settings for Sample {
     type Written = WrittenSample;
 

@@ -426,7 +426,7 @@ impl Ingest {
         let own = listeners.iter().rfind(|listener| self.address.can_become(&listener.address));
         translator.remember_headers(self.headers);
         translator.set_peer(self.peer);
-        let asking = admission.drop.iter().chain(admission.sample.iter().map(|sample| &sample.rule));
+        let asking = config::intake_rules(&admission.drop, &admission.sample);
         translator.listen_to(config::listening(own, listeners, asking));
         let joins = own.filter(|own| own.multiline != Multiline::Off);
         self.joins = joins.map(|own| (own.multiline.clone(), own.limits.max_frame));

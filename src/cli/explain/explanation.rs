@@ -202,7 +202,7 @@ impl<'c> Explainer<'c> {
         (peer, local): (Option<IpAddr>, LocalAddresses),
     ) -> Self {
         let mut settings = config.syslog_settings();
-        let listening = config::listening(listener, &config.listen, config.intake_rules());
+        let listening = config::listening(listener, &config.listen, config::intake_rules(&config.drop, &config.sample));
         settings.time_zone = listening.zones.of(peer).cloned().or(settings.time_zone);
         let multiline = listener.map_or(Multiline::Off, |listener| listener.multiline.clone());
         let is_datagram = listener.is_some_and(|listener| listener.address.is_datagram());
