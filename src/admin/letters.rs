@@ -1,12 +1,8 @@
 //! The newest dead letters of each forward, for a page of their own. The page shows no text of a line, because it needs no login.
 
-use tokio::time::timeout;
-
 use super::RequestContext;
-use super::status::READ_TIMEOUT;
 use crate::record::{Record, escape};
 use crate::spool::DeadLetter;
-use crate::tasks::spawn_blocking;
 
 /// Dead letters of one forward on the page.
 const MAX_LETTERS: usize = 50;
@@ -30,28 +26,21 @@ pub struct Letter {
     pub why: String,
 }
 
-/// Reads the files of all forwards on another thread, one request at a time.
+/// Reads the files of all forwards.
 pub async fn collect(context: &RequestContext) -> Vec<ForwardLetters> {
     let sources = &context.sources;
-    let (spool, sd_id) = (sources.spool.clone(), sources.sd_id.clone());
+    let sd_id = sources.sd_id.clone();
     let names: Vec<String> = sources.registry.topology().forwards.into_iter().map(|forward| forward.name).collect();
     let forwards = names.clone();
-    let read = async {
-        let permit = context.spool_reads.clone().acquire_owned().await.ok()?;
-        let letters = spawn_blocking(move || {
-            let read = |forward: &String| {
-                let letters = spool.dead_letters(forward, MAX_LETTERS).map_err(|error| error.to_string())?;
-                Ok(letters.into_iter().map(|letter| Letter::of(letter, &sd_id)).collect())
-            };
-            let letters = forwards.iter().map(read).collect();
-            drop(permit);
-            letters
-        });
-        letters.await.ok()
-    };
-    let letters: Option<Vec<Result<Vec<Letter>, String>>> = timeout(READ_TIMEOUT, read).await.ok().flatten();
+    let letters = context.read_spool(move |spool| {
+        let read = |forward: &String| {
+            let letters = spool.dead_letters(forward, MAX_LETTERS).map_err(|error| error.to_string())?;
+            Ok(letters.into_iter().map(|letter| Letter::of(letter, &sd_id)).collect())
+        };
+        forwards.iter().map(read).collect()
+    });
     let late = || names.iter().map(|_| Err("the disk does not answer; try again".to_owned())).collect();
-    let letters = letters.unwrap_or_else(late);
+    let letters: Vec<Result<Vec<Letter>, String>> = letters.await.unwrap_or_else(late);
     let of = |(forward, letters): (String, _)| {
         let bytes = sources.metrics.forward_metrics(&forward).dead_letter_bytes.get().unsigned_abs();
         ForwardLetters { forward, bytes, letters }

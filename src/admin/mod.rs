@@ -30,7 +30,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::config::ReadyCheck;
 use crate::descriptors;
@@ -60,6 +60,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after a failed accept: descriptors may have run out, and a busy loop would free none.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// The timeout of reading the spool for a page.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// The live tail, as a page and as text.
 const TAIL: &str = "/tail";
 /// The page with the dead letters of all forwards.
@@ -106,6 +108,26 @@ struct RequestContext {
     started: Instant,
     /// One permit: one thread at a time may read the spool's oldest lines and dead letters.
     spool_reads: Arc<Semaphore>,
+}
+
+impl RequestContext {
+    /// Reads the spool on another thread, one request at a time. `None`: the disk did not answer within [`READ_TIMEOUT`].
+    async fn read_spool<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&spool::Handle) -> T + Send + 'static,
+    ) -> Option<T> {
+        let spool = self.sources.spool.clone();
+        let result = async {
+            let permit = self.spool_reads.clone().acquire_owned().await.ok()?;
+            let result = spawn_blocking(move || {
+                let result = read(&spool);
+                drop(permit);
+                result
+            });
+            result.await.ok()
+        };
+        timeout(READ_TIMEOUT, result).await.ok().flatten()
+    }
 }
 
 /// The answer to a request.

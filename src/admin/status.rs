@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
-use tokio::time::timeout;
 
 use super::history::{SAMPLE_EVERY, recent};
 use super::{RequestContext, Sources};
@@ -16,13 +15,9 @@ use crate::protocol::foreign::Foreign;
 use crate::protocol::session::UNNAMED;
 use crate::record::{Record, escape_json};
 use crate::status::{self, ForwardStatus, Phase};
-use crate::tasks::spawn_blocking;
 
 /// Containers in the status.
 const MAX_CONTAINERS: usize = 10;
-/// The timeout of reading the oldest pending line of each forward.
-pub const READ_TIMEOUT: Duration = Duration::from_secs(1);
-
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     pub version: &'static str,
@@ -205,7 +200,7 @@ pub struct TimeSeries {
 }
 
 impl Status {
-    /// Collects the status. This takes [`READ_TIMEOUT`] and a readiness probe at most.
+    /// Collects the status. This takes [`READ_TIMEOUT`](super::READ_TIMEOUT) and a readiness probe at most.
     pub async fn collect(context: &RequestContext) -> Self {
         let RequestContext { sources, history, started, .. } = context;
         let topology = sources.registry.topology();
@@ -501,21 +496,13 @@ fn losses(sources: &Sources) -> Vec<Loss> {
     losses
 }
 
-/// The age of the oldest pending line of each forward, in seconds. One thread at a time reads the disk. An age that it does not
-/// read in time is `None`.
+/// The age of the oldest pending line of each forward, in seconds. An age that is not read in time is `None`.
 async fn oldest_pending(context: &RequestContext, forwards: impl Iterator<Item = String>) -> Vec<Option<u64>> {
-    let (spool, forwards): (_, Vec<String>) = (context.sources.spool.clone(), forwards.collect());
+    let forwards: Vec<String> = forwards.collect();
     let unknown = vec![None; forwards.len()];
-    let read = async {
-        let permit = context.spool_reads.clone().acquire_owned().await.ok()?;
-        let ages = spawn_blocking(move || {
-            let ages = forwards.iter().map(|forward| age(&spool.oldest_line(forward)?)).collect();
-            drop(permit);
-            ages
-        });
-        ages.await.ok()
-    };
-    timeout(READ_TIMEOUT, read).await.ok().flatten().unwrap_or(unknown)
+    let ages =
+        context.read_spool(move |spool| forwards.iter().map(|forward| age(&spool.oldest_line(forward)?)).collect());
+    ages.await.unwrap_or(unknown)
 }
 
 fn age(line: &[u8]) -> Option<u64> {
