@@ -230,7 +230,7 @@ async fn respond(
     context: Weak<RequestContext>,
 ) -> Answered {
     let permit = match request.uri().path() {
-        "/" | "/status" | DEAD_LETTERS | TAIL => spool_requests.acquire().await.ok(),
+        path if tells_of_lines(path) => spool_requests.acquire().await.ok(),
         _ => None,
     };
     let answer = match context.upgrade() {
@@ -259,9 +259,7 @@ async fn answer(request: &Request<Incoming>, context: &RequestContext) -> Answer
         return Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     let path = request.uri().path();
-    if matches!(path, "/" | "/status" | DEAD_LETTERS | TAIL)
-        && !host::may_ask(request, &context.sources.registry.topology().hostname)
-    {
+    if tells_of_lines(path) && !host::may_ask(request, &context.sources.registry.topology().hostname) {
         return Answer::plain(StatusCode::MISDIRECTED_REQUEST, host::NOT_BY_THIS_NAME);
     }
     let ok =
@@ -290,6 +288,11 @@ async fn answer(request: &Request<Incoming>, context: &RequestContext) -> Answer
         },
         _ => Answer::plain(StatusCode::NOT_FOUND, "try /, /status, /metrics, /live, /ready or /tail\n"),
     }
+}
+
+/// Whether a page shows data of lines: it may read the spool, and it is shown under the relay's own names only.
+fn tells_of_lines(path: &str) -> bool {
+    matches!(path, "/" | "/status" | DEAD_LETTERS | TAIL)
 }
 
 /// Whether the request is for the page, as from a browser's address bar, and not for lines, as from the page's script or curl.
