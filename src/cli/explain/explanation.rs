@@ -183,6 +183,8 @@ pub struct Explainer<'c> {
     config: &'c Config,
     /// The masks at intake.
     masks: Option<shape::Shape>,
+    /// The shape of each forward, in the order of the config.
+    shapes: Vec<shape::Shape>,
     /// Whether every message is kept, whatever `[[sample]]` says: RELP's messages are.
     keeps_all: bool,
     count: usize,
@@ -207,6 +209,7 @@ impl<'c> Explainer<'c> {
         let multiline = listener.map_or(Multiline::Off, |listener| listener.multiline.clone());
         let is_datagram = listener.is_some_and(|listener| listener.address.is_datagram());
         let masks = shape::Shape::of_masks(config.intake_masks(), &settings.sd_id);
+        let shapes = config.forward.iter().map(|forward| shape(forward, &settings.sd_id)).collect();
         let keeps_all = listener.is_some_and(|listener| listener.address.protocol() == Protocol::Relp);
         let (settings, local, begun) = (Arc::new(settings), Arc::new(local), HashMap::new());
         Self {
@@ -216,6 +219,7 @@ impl<'c> Explainer<'c> {
             local,
             config,
             masks,
+            shapes,
             keeps_all,
             count: 0,
             multiline,
@@ -382,7 +386,8 @@ impl<'c> Explainer<'c> {
         let hidden = self.hidden(line);
         let line = hidden.as_deref().unwrap_or(line);
         let forwards = self.config.forward.iter().filter(|_| dropped_by.is_none() && is_whole);
-        let steps: Vec<_> = forwards.clone().map(|forward| self.steps(forward, line)).collect();
+        let shaped = forwards.clone().zip(&self.shapes);
+        let steps: Vec<_> = shaped.map(|(forward, shape)| steps(forward, shape, line)).collect();
         let outputs = forwards.zip(&steps).flat_map(|(forward, steps)| self.outputs(forward, steps)).collect();
         Destiny { dropped_by, sampled_by, steps, forwards: outputs, hidden }
     }
@@ -395,16 +400,6 @@ impl<'c> Explainer<'c> {
             line.extend_from_slice(&explanation.message.0);
         }
         self.destiny(&line, true)
-    }
-
-    /// The steps of a forward for a line.
-    fn steps(&self, settings: &config::Forward, line: &[u8]) -> StepsExplanation {
-        let (mut out, mut tally, mut trace) = (Vec::new(), Tally::default(), Trace::default());
-        let shaped = shape(settings, &self.settings.sd_id).trace(line, &mut out, &mut tally, &mut trace);
-        if shaped == Shaped::AsItIs {
-            out.extend_from_slice(line);
-        }
-        StepsExplanation::new(settings, trace, &tally, (shaped, out))
     }
 
     /// The output for each target of a forward, for the line that it sends.
@@ -426,6 +421,16 @@ impl<'c> Explainer<'c> {
         };
         settings.to.iter().map(output).collect()
     }
+}
+
+/// The steps of a forward for a line.
+fn steps(settings: &config::Forward, shape: &shape::Shape, line: &[u8]) -> StepsExplanation {
+    let (mut out, mut tally, mut trace) = (Vec::new(), Tally::default(), Trace::default());
+    let shaped = shape.trace(line, &mut out, &mut tally, &mut trace);
+    if shaped == Shaped::AsItIs {
+        out.extend_from_slice(line);
+    }
+    StepsExplanation::new(settings, trace, &tally, (shaped, out))
 }
 
 impl Explanation {
