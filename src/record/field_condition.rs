@@ -1,7 +1,7 @@
 //! The conditions of a rule on a record's fields: `level=error`, `status=>=500`.
 
 use super::rule::MAX_PATTERNS;
-use super::{BadSetting, Fields, Patterns, Value};
+use super::{BadSetting, Fields, Patterns};
 
 /// Conditions on some fields. All of them must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,13 +73,9 @@ impl FieldConditions {
     }
 
     pub fn match_fields(&self, fields: &Fields<'_>) -> bool {
-        self.conditions.iter().all(|condition| {
-            let field = fields.iter().find(|field| field.name == condition.name);
-            condition.matches(field.map_or(&[], |field| match &field.value {
-                Value::Text(text) => text,
-                Value::Json(json) => json.as_str().as_bytes(),
-            }))
-        })
+        self.conditions
+            .iter()
+            .all(|condition| condition.matches(fields.get(&condition.name).map_or(&[], |field| field.value.as_bytes())))
     }
 
     pub fn written(&self) -> &[String] {
@@ -140,6 +136,7 @@ fn number(text: &[u8]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Value;
     use super::*;
 
     fn fields(of: &[(&'static str, &'static str)]) -> Fields<'static> {

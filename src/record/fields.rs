@@ -124,6 +124,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The text, or the JSON as it is written.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text,
+            Self::Json(json) => json.as_str().as_bytes(),
+        }
+    }
+
     pub fn into_owned(self) -> Value<'static> {
         match self {
             Self::Text(text) => Value::Text(text.into_owned().into()),
@@ -132,10 +140,7 @@ impl<'a> Value<'a> {
     }
 
     fn len(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Json(json) => json.0.len(),
-        }
+        self.as_bytes().len()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{HeaderField, Record, Value};
+use super::{HeaderField, Record};
 
 /// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,10 +158,7 @@ impl Field {
             Self::Image => container(record.image_name()),
             Self::ImageTag => container(record.image_name().and_then(image_tag)),
             Self::Id => container(record.container_id()),
-            Self::Label(name) => match &record.fields.get(name)?.value {
-                Value::Text(text) => Some(Cow::Borrowed(text)),
-                Value::Json(json) => Some(Cow::Borrowed(json.as_str().as_bytes())),
-            },
+            Self::Label(name) => Some(Cow::Borrowed(record.fields.get(name)?.value.as_bytes())),
         }
     }
 }

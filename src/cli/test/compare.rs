@@ -92,14 +92,14 @@ fn compare_line(
     }
     for (name, expected) in &expected.fields {
         let what = format!("{forward}.fields.{name}");
-        match record.fields.iter().find(|field| field.name == *name).map(|field| json(&field.value)) {
+        match record.fields.get(name).map(|field| json(&field.value)) {
             Some(got) if are_equal(&got, expected) => {}
             Some(got) => differences.push(Difference::new(what, expected.to_string(), got.to_string())),
             None => differences.push(Difference::new(what, expected.to_string(), missing(record))),
         }
     }
     for name in &expected.no_fields {
-        if let Some(field) = record.fields.iter().find(|field| field.name == *name) {
+        if let Some(field) = record.fields.get(name) {
             let got = json(&field.value).to_string();
             differences.push(Difference::new(format!("{forward}.fields.{name}"), "no such field".to_owned(), got));
         }
