@@ -31,6 +31,11 @@ pub struct ConfigError {
 #[error("{}", self.joined())]
 pub struct ConfigErrors(Vec<ConfigError>);
 
+/// The names that exist, for an error about a name that does not.
+pub fn known_names(names: &[&str]) -> String {
+    if names.is_empty() { "none has one".to_owned() } else { names.join(", ") }
+}
+
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> Self {
         Self(vec![error])

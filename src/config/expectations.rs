@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Config;
-use super::error::{ConfigError, ConfigErrors, Source};
+use super::error::{ConfigError, ConfigErrors, Source, known_names};
 use crate::record::{FACILITIES, SEVERITIES, UnixMicros, severity_by_name};
 
 /// One `[[test]]`.
@@ -337,7 +337,7 @@ impl Reader<'_> {
         names: &[&str],
     ) -> Result<String, ConfigError> {
         if !names.contains(&text) {
-            let known = if names.is_empty() { "none has one".to_owned() } else { names.join(", ") };
+            let known = known_names(names);
             self.wrong(key, at, &format!("`{text}`: no {section} of the config has this `name`; there are: {known}"))?;
         }
         Ok(text.to_owned())

@@ -42,7 +42,7 @@ pub use address::{
 };
 pub use aws::AwsSettings;
 pub use effective::displayed_size;
-pub use error::{ConfigError, ConfigErrors};
+pub use error::{ConfigError, ConfigErrors, known_names};
 pub use expectations::{Expect, ExpectedLine, Outcome, Part, Test};
 pub use forward::{ClientTls, DeliverySettings, FileSettings, Forward, Framing, GelfSettings, Target};
 pub use http::{Api, HttpSettings};

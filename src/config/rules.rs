@@ -2,7 +2,7 @@
 
 use super::Listen;
 use super::effective::Table;
-use super::error::{ConfigError, Source};
+use super::error::{ConfigError, Source, known_names};
 use super::kinds::{Count, Optional, Together};
 use super::settings::{Place, Settings, settings};
 use super::written::{List, Written};
@@ -194,7 +194,7 @@ fn check_listeners<'r>(
     for (section, rule) in sections.zip(rules) {
         let is_unknown = |name: &&String| !name.contains(['*', '?']) && !listeners.contains(&name.as_str());
         if let Some(name) = rule.listener.names().find(is_unknown) {
-            let known = if listeners.is_empty() { "none has one".to_owned() } else { listeners.join(", ") };
+            let known = known_names(&listeners);
             let says = format!("`{name}`: no [[listen]] has this `name`; there are: {known}");
             source.note(source.bad_among(&format!("{path}.listener"), &section.listener, &says), ())?;
         }

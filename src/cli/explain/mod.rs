@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{Failure, load, print};
-use crate::config::{Config, Limits, Listen, Overrides};
+use crate::config::{Config, Limits, Listen, Overrides, known_names};
 use crate::listen::{ingest, local_addresses};
 use crate::protocol::syslog::{LocalAddresses, Senders};
 use crate::record::{UnixMicros, escape_json};
@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let listener = arguments.listener.as_deref();
     if let Some(name) = listener.filter(|name| named(&config, name).is_none()) {
         let named: Vec<&str> = config.listen.iter().filter_map(|listen| listen.name.as_deref()).collect();
-        let known = if named.is_empty() { "none has one".to_owned() } else { named.join(", ") };
+        let known = known_names(&named);
         return Err(Failure::usage(format!(
             "explain: --listener {name}: no [[listen]] has this `name`; there are: {known}"
         )));
