@@ -41,21 +41,22 @@ impl Progress {
 
     /// Prints a line that stays.
     pub fn line(&self, text: impl Display) {
-        self.clear();
+        clear();
         let _ = writeln!(stderr(), "{text}");
-    }
-
-    /// Clears the bar, before other output.
-    pub fn clear(&self) {
-        if self.is_terminal {
-            let _ = write!(stderr(), "{CLEAR}");
-        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.clear();
+        clear();
+    }
+}
+
+/// Clears the bar, if there is one, before other output.
+pub fn clear() {
+    let mut stderr = stderr();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "{CLEAR}");
     }
 }
 

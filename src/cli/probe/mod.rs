@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::frame_receiver::FrameReceiver;
 use super::log_driver::RelayAddress;
-use super::progress::Progress;
+use super::progress::{self, Progress};
 use super::{Failure, load, print, runtime, variables};
 use crate::config::{
     ClientTls, ForwardAddress, ListenAddress, ListenTransport, Protocol, ReachedListener, Resolve, Transport,
@@ -213,7 +213,7 @@ impl Sink {
             if let Err(why) = store.look(&mut |line| arrivals.record(line)).await
                 && why != said
             {
-                Progress::new().clear();
+                progress::clear();
                 eprintln!("probe: the messages cannot be read back now: {why}; trying again");
                 said = why;
             }
@@ -226,7 +226,7 @@ impl Sink {
         let Self::Store(store) = self else { return };
         let look = tokio::time::timeout(LAST_LOOK, store.look(&mut |line| arrivals.record(line))).await;
         if let Some(why) = look.unwrap_or_else(|_| Err(format!("no answer within {LAST_LOOK:?}"))).err() {
-            Progress::new().clear();
+            progress::clear();
             eprintln!("probe: what came last could not be read back: {why}");
         }
     }
