@@ -91,11 +91,10 @@ fn is_in_container() -> bool {
 /// The policy of all listeners. With `drop-oldest` a new line is worth more than an old one, so only debug messages are shed.
 /// `local`: the addresses of this machine. Must be called inside the runtime.
 pub fn ingest_policy(config: &Config, local: LocalAddresses) -> IngestPolicy {
-    const NEVER: u8 = 101;
-    let debug_from = config.spool.shed_from.unwrap_or(NEVER);
+    let debug_from = config.spool.shed_from.unwrap_or(Shedding::NEVER);
     let info_from = match (config.spool.shed_from, config.spool.when_full) {
         (Some(from), WhenFull::DropNewest) => from.midpoint(100),
-        _ => NEVER,
+        _ => Shedding::NEVER,
     };
     let mut translator = Translator::new(Arc::new(config.syslog_settings()));
     translator.set_local(Arc::new(local));

@@ -60,7 +60,7 @@ pub struct AdmissionPolicy {
 /// Which severities are refused when the spool fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shedding {
-    /// From this fullness of the spool on, in percent, debug messages are refused; above 100: never.
+    /// From this fullness of the spool on, in percent, debug messages are refused.
     pub debug_from: u8,
     /// From this percentage on, notices and informational messages are refused as well.
     pub info_from: u8,
@@ -69,8 +69,7 @@ pub struct Shedding {
 /// No severity is refused.
 impl Default for Shedding {
     fn default() -> Self {
-        const NEVER: u8 = 101;
-        Self { debug_from: NEVER, info_from: NEVER }
+        Self { debug_from: Self::NEVER, info_from: Self::NEVER }
     }
 }
 
@@ -430,6 +429,9 @@ impl Drop for Container {
 }
 
 impl Shedding {
+    /// A fullness that the spool never has, in percent.
+    pub const NEVER: u8 = 101;
+
     /// The highest severity number that is let in at this fullness, in percent.
     pub fn least(self, fullness: u8) -> u8 {
         match fullness {
