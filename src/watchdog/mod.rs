@@ -1,11 +1,11 @@
 //! The watchdog finds parts of the relay that stand still, and reports them in the log, in `/status` and in `/ready`.
 //!
-//! Its thread looks twice a second. The thread depends on no part that it watches: it takes only locks that are held for
+//! Its thread looks once a second, so that an idle relay hardly wakes the processor. The thread depends on no part that it watches: it takes only locks that are held for
 //! arithmetic, reads no file on a disk, and reads no state of the runtime while the runtime stands still. Time is counted in
 //! looks, so that a paused process (`docker pause`, a suspended laptop) does not count as one that stood still.
 //!
-//! - the **runtime**: a task counts its own turns. While the count does not grow, no request is answered, `/live` and `/ready`
-//!   included: a health check (`logferry health`, Kubernetes) fails by its timeout. systemd gets no keep-alive either.
+//! - the **runtime**: each look asks a task for an answer, and the task counts its answers. While the count does not grow, no request
+//!   is answered, `/live` and `/ready` included: a health check (`logferry health`, Kubernetes) fails by its timeout. systemd gets no keep-alive either.
 //! - a **thread** in an uninterruptible wait (`threads`), as behind a disk that hangs.
 //! - a **listener** that cannot accept.
 //! - a **forward** with pending lines of which none is delivered, filtered, rejected or found damaged.
@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Pid, gettid};
 use prometheus_client::metrics::counter::Counter;
 use sd_notify::NotifyState;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::metrics::Metrics;
@@ -32,9 +33,7 @@ use crate::tasks::spawn;
 use threads::ThreadWatch;
 
 /// The time between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The time between two turns of the counting task: one turn in a look.
-const BEAT_EVERY: Duration = Duration::from_millis(400);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A runtime, thread or listener without progress for so long stands still.
 const STANDSTILL: Duration = Duration::from_secs(2);
 /// A forward without progress for so long stands still. By default a dead collector is found earlier (`dead-after`).
@@ -46,7 +45,7 @@ const REPEATED: Duration = Duration::from_secs(10);
 /// Each part is logged this often at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// The watching thread, and the task that counts turns of the runtime. Dropping the value ends both.
+/// The watching thread, and the task that answers it on the runtime. Dropping the value ends both.
 pub struct Watchdog {
     heartbeat: JoinHandle<()>,
     _stop: mpsc::Sender<()>,
@@ -62,6 +61,7 @@ impl Watchdog {
         let look = move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
                 let found = watch.look();
+                watch.heartbeat.asked.notify_one();
                 for line in watch.log.update(&found, Instant::now()) {
                     tracing::warn!("watchdog: {line}");
                 }
@@ -106,9 +106,11 @@ impl ServiceManager {
     }
 }
 
-/// The turns of a task on the runtime, and the ID of the runtime's thread.
+/// The answers of a task on the runtime, and the ID of the runtime's thread.
 #[derive(Default)]
 struct Heartbeat {
+    /// Asks for the next answer. A timer of the runtime would wake it twice for each.
+    asked: Notify,
     beats: AtomicU64,
     thread: AtomicI32,
 }
@@ -118,7 +120,7 @@ impl Heartbeat {
         self.thread.store(gettid().as_raw(), Ordering::Relaxed);
         loop {
             self.beats.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(BEAT_EVERY).await;
+            self.asked.notified().await;
         }
     }
 }

@@ -50,7 +50,8 @@ fn a_runtime_that_stands_still_is_found_by_the_thread() {
     let runtime = runtime.spawn(move || {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let watchdog = Watchdog::start(Arc::new(Metrics::new()), Arc::default(), found).unwrap();
-            tokio::time::sleep(BEAT_EVERY).await;
+            // The heartbeat has noted the thread.
+            tokio::task::yield_now().await;
             // Blocks the runtime, which no task may do.
             let _ = released.recv();
             tokio::time::sleep(2 * LOOK_EVERY).await;
