@@ -104,6 +104,7 @@ mod shape;
 
 // Shared by the stages.
 mod certificate;
+mod coalescing;
 mod config;
 mod descriptors;
 mod files;

@@ -22,9 +22,11 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, Overrides};
 use crate::log::last_words as complain;
+use crate::relay::Relay;
 
 /// For the fuzz target.
 pub use explain::properties::{any_bytes as any_message, any_bytes_of_others as any_message_of_others};
@@ -191,13 +193,20 @@ fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+fn runtime() -> Result<Runtime, Failure> {
+    built(&mut Builder::new_current_thread())
+}
+
+/// The runtime of a relay.
+fn relay_runtime(relay: &Relay) -> Result<Runtime, Failure> {
     // One thread for everything except datagrams and the disk. A second thread would cost memory, and bring nothing at these
     // rates.
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))
+    let coalescing = relay.coalescing();
+    built(Builder::new_current_thread().on_thread_park(move || coalescing.before_waiting()))
+}
+
+fn built(builder: &mut Builder) -> Result<Runtime, Failure> {
+    builder.enable_all().build().map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::{Failure, load, misspelt_variables, runtime};
+use super::{Failure, load, misspelt_variables, relay_runtime};
 use crate::config::{Config, ConfigErrors, Overrides};
 use crate::log;
 use crate::metrics::Metrics;
@@ -30,7 +30,7 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     misspelt_variables().iter().for_each(|says| tracing::warn!("{says}"));
     log_warnings(&config);
     let relay = Relay::bind_with(config, metrics, log_stream).map_err(|error| Failure::config(&error))?;
-    let runtime = runtime()?;
+    let runtime = relay_runtime(&relay)?;
     let (stop, changed, _file_too_large) = {
         let _inside = runtime.enter();
         // With a handler for SIGXFSZ, a write beyond the limit of `ulimit -f` fails, like a write to a full disk, and does

@@ -76,6 +76,11 @@ pub const DEFAULT_FILE: &str = "/etc/logferry.toml";
 /// The default of `grace`: below Docker's 10 s between SIGTERM and SIGKILL.
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
+/// The default of `latency`. A shorter wait saves less, and below half a millisecond nothing.
+const DEFAULT_LATENCY: Duration = Duration::from_millis(2);
+/// With a longer wait the kernel's buffers would have to hold much.
+const MAX_LATENCY: Duration = Duration::from_millis(100);
+
 settings! {
     /// The whole configuration. It is valid.
     pub struct Config, written as File {
@@ -87,6 +92,8 @@ settings! {
         fields: Vec<AddedField> = Vec::new(), as AddedFields, key "fields".takes_table();
         /// How long a stopping relay continues to send spooled lines.
         grace: Duration = DEFAULT_GRACE, as Time, key "grace";
+        /// How long the relay waits at most for messages that come together; zero: it does not.
+        latency: Duration = DEFAULT_LATENCY, as Special { read: latency, display: display_latency }, key "latency";
     }
     derived {
         /// Warnings of settings that are accepted, but should be written in another way: one line for each, with its place.
@@ -226,6 +233,21 @@ fn hostname(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("a host name is 1 to 255 printable ASCII characters without blanks".to_owned())
+    }
+}
+
+/// Reads how long the relay may wait for messages that come together.
+fn latency(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(latency) if latency <= MAX_LATENCY => Ok(latency),
+        _ => Err("write a time up to 100ms, with its unit: \"2ms\"; \"0\" for none".to_owned()),
+    }
+}
+
+fn display_latency(latency: &Duration) -> String {
+    match latency.is_zero() {
+        true => "0".to_owned(),
+        false => humantime::format_duration(*latency).to_string(),
     }
 }
 

@@ -1,13 +1,13 @@
 //! `udp://` and `unixgram://`: one datagram is one message. Each socket is read by an OS thread of its own.
 //!
-//! The reason for a thread: most of the cost is waking up, not copying. `recvmmsg` takes up to 64 datagrams in one call. When few
-//! arrive, the thread naps briefly so that more of them queue, and these pass all stages as one batch. This takes half the CPU time
-//! of any way through epoll, where each datagram wakes the runtime. For the same reason the nap is the operating system's, not the
-//! runtime's.
+//! The reason for a thread: most of the cost is waking up, not copying. `recvmmsg` takes up to 64 datagrams in one call. While they
+//! come in a stream, the thread sleeps briefly after each batch, so that the next ones queue and pass all stages as one batch. This
+//! takes half the CPU time of any way through epoll, where each datagram wakes the runtime. For the same reason the sleep is the
+//! operating system's, not the runtime's.
 
 use std::io::{self, IoSliceMut};
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -18,15 +18,16 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 use parking_lot::Mutex;
-use socket2::Socket;
+use socket2::{Socket, Type};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::ingest::Ingest;
 use super::refusal::RefusalReason;
 use super::socket::{self, NameWatch};
-use super::{DRAIN_PATIENCE, Place, Rules, SMALL_RECEIVE_BUFFER, report_receive_buffer, stopping};
+use super::{DRAIN_PATIENCE, Place, Rules, report_receive_buffer, stopping};
+use crate::coalescing::StreamMeter;
 use crate::config::Limits;
 use crate::interfaces::{ip, ip_and_port};
 use crate::metrics::ListenMetrics;
@@ -43,17 +44,14 @@ const BATCH: usize = 64;
 const DATAGRAM: usize = 64 * 1024;
 /// Bytes of a thread's stack: Rust's own default.
 const STACK: usize = 2 * 1024 * 1024;
-/// A batch with fewer datagrams is small, and a nap lets more arrive.
-const SMALL_BATCH: usize = 32;
-/// The nap after a small batch was passed on at once, in which the next batch grows.
-const NAP: Duration = Duration::from_micros(500);
-/// The nap before a small batch is passed on, while there are many datagrams: then the cost of a batch matters more than its delay…
-const LONG_NAP: Duration = Duration::from_millis(1);
-/// …and the mean interval of datagrams below which there are many.
-const MANY: Duration = Duration::from_micros(66);
-/// Bytes of receive buffer that a datagram of 200 bytes takes. Naps are short enough that at a million of these a second none is
-/// lost.
+/// Bytes of receive buffer that a datagram of 200 bytes takes.
 const BUFFER_BYTES: usize = 1280;
+/// A nap ends before the receive buffer is full even if suddenly a datagram comes in each such time: a burst of several containers.
+const BURST_INTERVAL: Duration = Duration::from_micros(3);
+/// The receive buffer holds this many times what came since the last nap began.
+const RESERVE: usize = 10;
+/// A shorter nap costs more than it saves.
+const SHORTEST_NAP: Duration = Duration::from_micros(250);
 /// The most batches that are passed on together. More would only add delay…
 const BATCHES_AT_ONCE: usize = 8;
 /// …and the bytes of these: a datagram may have 64 KiB, and its line contains image and name three times.
@@ -61,9 +59,6 @@ const BYTES_AT_ONCE: usize = 256 * 1024;
 /// How often an idle thread checks for a stop, in case a kernel does not wake it when its socket is shut down. Linux does, and the
 /// tests rely on it.
 const LOOK_UP: Duration = Duration::from_secs(if cfg!(test) { 3600 } else { 1 });
-/// How often it checks on a socket that was handed over, which is not shut down: a stop must not wait for an idle thread while
-/// another socket fills.
-const LOOK_UP_SOON: Duration = Duration::from_millis(50);
 /// Consecutive receive errors after which the thread pauses between two of them.
 const ERRORS_IN_A_ROW: u32 = 64;
 /// The pause between two such errors.
@@ -112,12 +107,9 @@ pub(super) fn start(
     // The kernel counts from the creation of the socket, which may be older than this process.
     let drops_before = if handed_over { drops(&socket).unwrap_or(0) } else { 0 };
     let receiver = Receiver {
-        look_up: if handed_over { LOOK_UP_SOON } else { LOOK_UP },
         // No naps for unix sockets: the sender of a full queue waits and loses nothing, and the queue may hold only ten.
-        naps: address.is_udp() && receive_buffer >= SMALL_RECEIVE_BUFFER,
-        longest_nap: LONG_NAP.min(Duration::from_micros((receive_buffer / BUFFER_BYTES) as u64)),
-        handed_on: Instant::now(),
-        are_many: false,
+        capacity: if address.is_udp() { receive_buffer / BUFFER_BYTES } else { 0 },
+        meter: StreamMeter::new(Instant::now()),
         received: 0,
         socket: socket.clone(),
         next: Arc::clone(&next),
@@ -178,13 +170,39 @@ pub(super) fn start(
         // From here on, no new sender finds the socket.
         name.remove().await;
         stop.store(true, Ordering::Release);
-        // Wakes the thread. On an unconnected socket it returns an error, and works all the same. A socket that was handed over
-        // would stay shut down for its next owner; there, the thread checks for the stop by itself.
         if !handed_over {
+            // On an unconnected socket it returns an error, and wakes the thread all the same.
             let _ = socket.shutdown(std::net::Shutdown::Read);
+        } else if let Err(error) = wake_by_datagram(&socket) {
+            debug!(
+                "listen: {address}: its thread sees the stop within {LOOK_UP:?}, because nothing can be sent to it: {error}"
+            );
         }
         let _ = finished.await;
     })
+}
+
+/// Wakes the thread that reads a socket: sends it an empty datagram, which is no message. A socket that was handed over cannot be shut
+/// down instead, because it would stay so for its next owner.
+fn wake_by_datagram(socket: &Socket) -> io::Result<()> {
+    let own = socket.local_addr()?;
+    let sender = Socket::new(own.domain(), Type::DGRAM, None)?;
+    sender.set_nonblocking(true)?;
+    let to = match own.as_socket() {
+        Some(own) if own.ip().is_unspecified() => {
+            let ip: IpAddr = if own.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            SocketAddr::new(ip, own.port()).into()
+        }
+        _ => own,
+    };
+    sender.send_to(&[], &to).map(drop)
+}
+
+/// How long more datagrams may queue in a buffer for `capacity`, where `received` came since the last nap began. `None`: none may.
+fn nap(latency: Duration, received: usize, capacity: usize) -> Option<Duration> {
+    let longest = BURST_INTERVAL.saturating_mul(u32::try_from(capacity).unwrap_or(u32::MAX));
+    let nap = latency.min(longest);
+    (received * RESERVE < capacity && nap >= SHORTEST_NAP).then_some(nap)
 }
 
 struct Receiver {
@@ -194,15 +212,12 @@ struct Receiver {
     stop: Arc<AtomicBool>,
     /// The listener's settings: which peers may send, and how many bytes of a datagram are kept.
     rules: watch::Receiver<Arc<Rules>>,
-    /// How often an idle thread checks for a stop.
-    look_up: Duration,
-    naps: bool,
-    longest_nap: Duration,
-    /// When datagrams were last passed on, and whether there were many.
-    handed_on: Instant,
-    are_many: bool,
-    /// Datagrams received since then.
-    received: u32,
+    /// How many datagrams the receive buffer holds; 0: the thread never naps.
+    capacity: usize,
+    /// Tells whether datagrams come in a stream.
+    meter: StreamMeter,
+    /// Datagrams received and not passed on yet.
+    received: usize,
     /// The kernel's count of dropped datagrams when last read; it wraps.
     drops: u32,
     ingest: Ingest,
@@ -226,7 +241,7 @@ impl Receiver {
 
     fn run(mut self) {
         // An error only makes the stop slower.
-        let _ = self.socket.set_read_timeout(Some(self.look_up));
+        let _ = self.socket.set_read_timeout(Some(LOOK_UP));
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
         let mut errors = 0u32;
         while !self.stop.load(Ordering::Acquire) {
@@ -234,16 +249,11 @@ impl Receiver {
             if let Some(next) = next {
                 self.read_out(&mut headers);
                 self.socket = next;
-                let _ = self.socket.set_read_timeout(Some(self.look_up));
+                let _ = self.socket.set_read_timeout(Some(LOOK_UP));
             }
             match self.receive(&mut headers, MsgFlags::MSG_WAITFORONE) {
                 Ok(mut count) => {
                     self.forget_errors(&mut errors);
-                    let (naps, are_many) = (self.naps && count < SMALL_BATCH, self.are_many);
-                    if naps && are_many {
-                        thread::sleep(self.longest_nap);
-                        count = BATCH; // The nap may have brought more.
-                    }
                     for _ in 1..BATCHES_AT_ONCE {
                         if count < BATCH {
                             break;
@@ -251,9 +261,12 @@ impl Receiver {
                         // An error comes again at the next blocking read.
                         count = self.receive(&mut headers, MsgFlags::MSG_DONTWAIT).unwrap_or(0);
                     }
+                    let received = mem::take(&mut self.received);
                     self.hand_on();
-                    if naps && !are_many {
-                        thread::sleep(NAP);
+                    if self.meter.note(received, Instant::now())
+                        && let Some(nap) = nap(self.ingest.latency(), received, self.capacity)
+                    {
+                        thread::sleep(nap);
                     }
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {
@@ -288,8 +301,6 @@ impl Receiver {
         if let Some(drops) = drops(&self.socket) {
             self.metrics.kernel_drops.inc_by(drops.wrapping_sub(mem::replace(&mut self.drops, drops)).into());
         }
-        self.are_many = self.handed_on.elapsed() < mem::take(&mut self.received) * MANY;
-        self.handed_on = Instant::now();
         self.ingest.flush_blocking();
         self.expected = mem::take(&mut self.bytes);
     }
@@ -378,7 +389,7 @@ impl Receiver {
             rules.notices.notes(notes, self.ingest.peer(), &self.metrics.skipped);
         }
         self.bytes += bytes;
-        self.received += count as u32;
+        self.received += count;
         self.give_up_chunks();
         Ok(count)
     }
@@ -444,4 +455,24 @@ fn drops(socket: &Socket) -> Option<u32> {
     const BYTES: usize = 4 * (SK_MEMINFO_DROPS + 1);
     let info: [u8; BYTES] = sys::socket_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO).ok()??;
     info.last_chunk().map(|drops| u32::from_ne_bytes(*drops))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nap_is_as_long_as_the_receive_buffer_allows() {
+        let (latency, large) = (Duration::from_millis(2), (8 << 20) / BUFFER_BYTES);
+        assert_eq!(nap(latency, 40, large), Some(latency));
+        assert_eq!(nap(latency, large / RESERVE, large), Some(latency));
+        assert_eq!(nap(latency, large / RESERVE + 1, large), None, "so many gather by themselves");
+        // What an unprivileged process gets by default holds 332 of them.
+        let usual = (416 << 10) / BUFFER_BYTES;
+        assert_eq!(nap(latency, 10, usual), Some(Duration::from_micros(996)));
+        assert_eq!(nap(latency, 34, usual), None);
+        assert_eq!(nap(latency, 1, 64), None, "it would be too short");
+        assert_eq!(nap(latency, 1, 0), None, "a unix socket");
+        assert_eq!(nap(Duration::ZERO, 40, large), None);
+    }
 }

@@ -198,6 +198,11 @@ impl Ingest {
         self.spool.fullness() >= FULL
     }
 
+    /// How long a thread may wait for more messages.
+    pub fn latency(&self) -> Duration {
+        self.spool.latency()
+    }
+
     /// How long a sender may be held that cannot wait long; `None`: without limit.
     pub fn max_wait(&self) -> Option<Duration> {
         self.spool.patience()
@@ -418,6 +423,11 @@ impl Ingest {
     /// Hands over a batch whose sender waits until the spool has it; see [`Inlet::deliver`].
     pub async fn deliver(&self, batch: Batch, origin: Option<Origin>) -> Receipt {
         self.spool.deliver(batch, origin).await
+    }
+
+    /// See [`Inlet::note_pipelined`].
+    pub fn note_pipelined(&self, messages: u64, bytes: usize) {
+        self.spool.note_pipelined(messages, bytes);
     }
 
     fn take_policy(&mut self) {

@@ -152,6 +152,8 @@ pub struct Conduct {
     /// Without answers the relay cannot make a sender wait. At a stop it reads everything that the kernel holds. Then it resets the
     /// connection, because such senders notice nothing else.
     pub answers: bool,
+    /// The sender goes on without answers, up to a window that the sender chooses.
+    pub pipelines: bool,
     /// A turn ends with the read that reaches this number of bytes. Then other connections have their turns.
     pub turn_bytes: usize,
     /// The sender waits for an answer at most as long as the spool's `max-wait`. Then the connection is reset.

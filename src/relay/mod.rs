@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::admin::{AddressFile, Admin};
+use crate::coalescing::Coalescing;
 use crate::config::{Config, ConfigErrors, ListenAddress, SecretError};
 use crate::descriptors;
 use crate::forward::{Forwarder, HalfClosed};
@@ -127,6 +128,7 @@ impl Relay {
             config.listen.iter().map(|listener| bind_listener(listener, &metrics)).collect::<Result<Vec<_>, _>>()?;
         let admin = bind_admin(&config.admin, &metrics)?;
         let (spool, spool_handle, readers) = open_spool(&config, &metrics)?;
+        spool_handle.coalescing().set_latency(config.latency);
         let (deadline, _) = watch::channel(None);
         let loops = Arc::<LoopGuard>::default();
         let forwarders = config.forward.iter().zip(readers).map(|(settings, reader)| {
@@ -159,6 +161,11 @@ impl Relay {
     /// The addresses of the listeners in the config's order. Port 0 is replaced by the real port.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.listeners.iter().map(Bound::address).collect()
+    }
+
+    /// How this relay gathers messages. The runtime that it runs on calls it before it waits for events.
+    pub fn coalescing(&self) -> Coalescing {
+        self.spool_handle.coalescing()
     }
 
     /// Relays until `shutdown` ends, then drains within the grace period. A configuration from `changed` is applied, or refused

@@ -103,6 +103,7 @@ impl RunningRelay {
         }
         self.spool.set_limits(new.spool.max_size, new.spool.when_full);
         self.inlet.fit();
+        self.spool.coalescing().set_latency(new.latency);
         let failed = self.change_forwards(&new, connectors, readers, shutdown).await;
         self.config = new;
         self.start_loss_reporter(reporter);

@@ -105,6 +105,13 @@ impl Batch {
         self.lines == 0
     }
 
+    /// Adds the lines of another batch at the end.
+    pub(super) fn append(&mut self, mut other: Self) {
+        other.seal(self.key);
+        self.bytes.append(&mut other.bytes);
+        self.lines += other.lines;
+    }
+
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

@@ -16,6 +16,27 @@ pub(super) struct Fresh {
     pub batch: Arc<Batch>,
 }
 
+impl Fresh {
+    pub fn new(start: Position, batch: Batch) -> Self {
+        Self { start, batch: Arc::new(batch) }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.batch.byte_len() as u64
+    }
+
+    /// The place behind the batch.
+    pub fn end(&self) -> Position {
+        let Position { segment, offset, line } = self.start;
+        Position { segment, offset: offset + self.bytes(), line: line + self.batch.line_count() }
+    }
+
+    /// Adds the batch that is behind this one in the segment.
+    pub fn append(&mut self, batch: Batch) {
+        Arc::make_mut(&mut self.batch).append(batch);
+    }
+}
+
 /// The last batches, oldest first.
 #[derive(Default)]
 pub(super) struct FreshBatches {

@@ -16,6 +16,7 @@ use super::reader::Reader;
 use super::segment;
 use super::tap::Tap;
 use super::{MIN_BYTES, Position, WhenFull, default_segment_bytes};
+use crate::coalescing::Coalescing;
 use crate::metrics::Metrics;
 
 /// Bytes per read when looking at one line.
@@ -82,6 +83,11 @@ impl Handle {
     /// The tap, for watching lines as they are written. It does not keep the spool open.
     pub fn tap(&self) -> Tap {
         self.log.tap.clone()
+    }
+
+    /// How the spool's threads and the runtime gather messages. The latency is zero until it is set.
+    pub fn coalescing(&self) -> Coalescing {
+        self.log.coalescing.clone()
     }
 
     /// The newest dead letters of a forward, the newest first: `max` at most.

@@ -29,6 +29,7 @@ use super::read_head::{self, Errand};
 use super::segment::{self, SpoolId};
 use super::tap::Tap;
 use super::{Position, WhenFull};
+use crate::coalescing::Coalescing;
 use crate::identity::Identity;
 use crate::metrics::{ForwardMetrics, SpoolMetrics};
 
@@ -49,6 +50,7 @@ pub(super) struct Log {
     /// Notified as long as there are dead letters to be sent again.
     pub resends: Notify,
     pub tap: Tap,
+    pub coalescing: Coalescing,
 }
 
 /// The lines that can be read at a position.
@@ -111,6 +113,7 @@ impl Log {
             home,
             resends: Notify::new(),
             tap: Tap::default(),
+            coalescing: Coalescing::default(),
         });
         log.remove_passed();
         log.lock().set_gauges(&log.metrics);

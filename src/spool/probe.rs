@@ -7,11 +7,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc::WeakUnboundedSender;
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
-use super::inlet::{Inlet, Queued};
+use super::inlet::{Inlet, Queued, WeakQueueSender};
 use super::writer::{LastRefusal, Writer, is_full};
 use crate::files;
 
@@ -28,7 +27,7 @@ const PROBE_FILE: &str = "probe";
 
 /// Asks whether the spool can be written.
 pub struct Prober {
-    queue: WeakUnboundedSender<Queued>,
+    queue: WeakQueueSender,
     /// At most one question is open at a time. The lock is held for arithmetic only.
     asked: Mutex<Option<Question>>,
 }

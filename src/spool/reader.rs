@@ -133,6 +133,14 @@ impl Reader {
     /// Damage is skipped, logged and counted. An error means that nothing was read, and that the caller should retry a
     /// little later. A place that keeps failing is skipped too.
     pub fn next(&mut self, max_bytes: usize) -> io::Result<Option<Chunk>> {
+        let chunk = self.take(max_bytes)?;
+        if let Some(chunk) = &chunk {
+            self.log.coalescing.note_chunk(chunk.run.byte_len());
+        }
+        Ok(chunk)
+    }
+
+    fn take(&mut self, max_bytes: usize) -> io::Result<Option<Chunk>> {
         if let Some(away) = &mut self.away {
             match away.back.try_recv() {
                 Err(TryRecvError::Empty) => return Ok(None),

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::log_driver::RelayAddress;
 use super::progress::Progress;
-use super::{Failure, certs, print, runtime};
+use super::{Failure, certs, print, relay_runtime};
 use crate::config::{Config, DEFAULT_SPOOL_DIR, Log, LogFormat, LogLevel, Overrides};
 use crate::log;
 use crate::metrics::Metrics;
@@ -166,7 +166,7 @@ impl RelayThread {
         let relay = Relay::bind(config)?;
         let relay_addresses = relay.addresses().iter().filter_map(RelayAddress::from_address).collect();
         let (stop, stopped) = oneshot::channel();
-        let runtime = runtime().map_err(|failure| failure.says)?;
+        let runtime = relay_runtime(&relay).map_err(|failure| failure.says)?;
         let thread = thread::Builder::new().name("relay".to_owned()).spawn(move || {
             runtime.block_on(relay.run(
                 Box::pin(async {

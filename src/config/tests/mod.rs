@@ -451,8 +451,26 @@ fn what_needs_a_restart_is_named() {
         let says = needs("", &format!("[{section}]\n{key} = \"{value}\""));
         assert_eq!(says, format!("[{section}] {key} has changed, and that needs a restart"));
     }
-    assert_eq!(needs("", "hostname = \"x\"\ngrace = \"9s\"\n[spool]\nmax-size = \"2GiB\"\nshed-from = \"off\""), "");
+    assert_eq!(
+        needs(
+            "",
+            "hostname = \"x\"\ngrace = \"9s\"\nlatency = \"0\"\n[spool]\nmax-size = \"2GiB\"\nshed-from = \"off\""
+        ),
+        ""
+    );
     assert_eq!(needs("", &format!("[admin]\nlisten = \"{DEFAULT_ADMIN}\"")), "", "what was so by default");
+}
+
+#[test]
+fn a_relay_gathers_for_two_milliseconds_or_as_long_as_is_said() {
+    let latency = |text: &str| parse(text).latency;
+    assert_eq!(latency(""), Duration::from_millis(2));
+    assert_eq!(latency("latency = \"0\""), Duration::ZERO);
+    assert_eq!(latency("latency = \"500us\""), Duration::from_micros(500));
+    assert_eq!(latency("latency = \"100ms\""), Duration::from_millis(100));
+    for text in ["latency = \"0\"", "latency = \"500us\""] {
+        assert_eq!(parse(&parse(text).to_toml()).latency, latency(text), "as `check` shows it");
+    }
 }
 
 /// The name of a flag's variable is that of the flag in capitals. Each flag has a help text.

@@ -815,12 +815,20 @@ fn what_is_neither_text_nor_number_hides_nothing() {
 }
 
 #[test]
+fn a_relay_does_not_gather_for_long() {
+    for value in ["101ms", "1s", "2", "fast", "-1ms", "off"] {
+        let says = format!("1: latency: `{value}`: write a time up to 100ms, with its unit: \"2ms\"; \"0\" for none");
+        all_refused(&format!("latency = \"{value}\""), &[&says]);
+    }
+}
+
+#[test]
 fn a_key_and_its_misspelling_are_two() {
     all_refused(
         "grace = \"1s\"\ngraze = \"x\"\nstrange = { bar = 1 }",
         &[
             "2: unknown key `graze`; did you mean `grace`?",
-            "3: unknown key `strange`; known here: hostname, fields, grace, syslog, spool, resolve, admin, log, listen, drop, sample, mask, forward",
+            "3: unknown key `strange`; known here: hostname, fields, grace, latency, syslog, spool, resolve, admin, log, listen, drop, sample, mask, forward",
         ],
     );
 }

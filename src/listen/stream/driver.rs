@@ -313,10 +313,15 @@ impl Driver<'_, '_> {
             return;
         };
         replies.begin_to_wait();
+        let pipelines = session.conduct().pipelines;
         while let Some(Ticket { batch, origin, ack, count }) = replies.tickets.pop_front() {
+            let bytes = batch.byte_len();
             let refusal = tokio::select! {
                 biased;
                 receipt = ingest.deliver(batch, origin) => {
+                    if pipelines {
+                        ingest.note_pipelined(count.messages, bytes);
+                    }
                     metrics.received.inc_by(count.messages);
                     metrics.cut.max_frame.inc_by(count.cut);
                     replies.expect(receipt, ack);

@@ -164,3 +164,20 @@ async fn a_large_receive_buffer_is_granted_and_told() {
     let (_bound, metrics) = bound(Options { receive_buffer: 100_000, ..options("udp://127.0.0.1:0") });
     assert_eq!(metrics.receive_buffer.get(), 200_000);
 }
+
+/// A socket that was handed over is not shut down, so its idle thread needs another sign of the stop.
+#[tokio::test]
+async fn an_idle_socket_that_was_handed_over_ends_at_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let unix = format!("unixgram://{}/socket", dir.path().display());
+    let any = ["udp://0.0.0.0:0".to_owned(), "udp://:0".to_owned(), unix];
+    let own = loopbacks().iter().map(|host| format!("udp://{host}:0"));
+    for address in own.chain(any) {
+        let (mut bound, metrics) = bound(options(&address));
+        bound.handed_over = true;
+        // Its owner keeps its name.
+        let _name = bound.file.take();
+        let trial = start(bound, metrics);
+        trial.stopped().await;
+    }
+}

@@ -14,9 +14,9 @@ use crate::protocol::session::{
 };
 
 /// As for syslog: Docker's driver notices nothing but a reset.
-const UNANSWERED: Conduct = Conduct { answers: false, turn_bytes: 256 * 1024, holds_briefly: false };
+const UNANSWERED: Conduct = Conduct { answers: false, pipelines: false, turn_bytes: 256 * 1024, holds_briefly: false };
 /// A container whose driver waits for an answer stalls, and the Docker daemon with it.
-const ANSWERED: Conduct = Conduct { answers: true, turn_bytes: 1, holds_briefly: true };
+const ANSWERED: Conduct = Conduct { answers: true, pipelines: false, turn_bytes: 1, holds_briefly: true };
 
 /// How large entries may be once they are inflated, and how large their lines may be. A multiple of the longest array.
 const INFLATED: usize = 4;

@@ -9,7 +9,7 @@ use crate::protocol::session::{
 };
 
 /// Docker's driver notices nothing but a reset.
-const CONDUCT: Conduct = Conduct { answers: false, turn_bytes: 256 * 1024, holds_briefly: false };
+const CONDUCT: Conduct = Conduct { answers: false, pipelines: false, turn_bytes: 256 * 1024, holds_briefly: false };
 
 /// The maximum bytes of the JSON of a message. UDP allows no more: 128 datagrams of 8 KiB.
 pub const MAX_JSON: usize = 1 << 20;

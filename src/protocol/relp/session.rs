@@ -12,7 +12,7 @@ use crate::protocol::session::{
 };
 
 /// Each read is delivered by itself.
-const CONDUCT: Conduct = Conduct { answers: true, turn_bytes: 1, holds_briefly: false };
+const CONDUCT: Conduct = Conduct { answers: true, pipelines: true, turn_bytes: 1, holds_briefly: false };
 /// The room for a `numbered` frame beside the longest line, in bytes: another logferry's batch is some 64 KiB.
 const NUMBERED_BATCH: usize = 128 * 1024;
 /// The shortest line that another logferry can send, in bytes: `<0>1 - - - - - -`. A line grows on arrival: it may get a note of its input,

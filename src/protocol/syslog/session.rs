@@ -7,7 +7,7 @@ use crate::protocol::foreign::{self, FirstBytes, Foreign};
 use crate::protocol::framing::{Found, Framer};
 use crate::protocol::session::{Ack, Closed, Conduct, MessageDeadline, Phase, Refusal, Session, Sink, Violation};
 
-const CONDUCT: Conduct = Conduct { answers: false, turn_bytes: 256 * 1024, holds_briefly: false };
+const CONDUCT: Conduct = Conduct { answers: false, pipelines: false, turn_bytes: 256 * 1024, holds_briefly: false };
 
 /// How long the sender must be silent after a possible end of a message until it counts as the end. A possible end is a NUL, or a number of
 /// octets without a priority.

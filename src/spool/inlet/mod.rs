@@ -12,6 +12,8 @@
 //! The queue is bounded only by the memory of its batches: a semaphore for each of the three kinds of senders, and an
 //! unbounded channel. A limit on the number of batches would not limit their bytes.
 
+mod queue;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +22,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
@@ -30,7 +31,11 @@ use super::fill::Fill;
 use super::hysteresis::Hysteresis;
 use super::ledger::MAX_STREAM;
 use super::probe::Answered;
+use crate::coalescing::Coalescing;
 use crate::metrics::SpoolMetrics;
+use crate::tasks::spawn;
+use queue::{Bell, QueueSender, queue};
+pub(super) use queue::{QueueReceiver, WeakQueueSender};
 
 /// The memory of all sent batches in the queue, in KiB: of datagrams, and of streams. A batch counts as 1 KiB at least,
 /// which also limits the number of batches.
@@ -43,13 +48,17 @@ const TURNS: usize = 4;
 /// The memory of all delivered batches that are not spooled yet, in KiB: in the queue, or held by the writer.
 const DELIVERY_KIB: u32 = 4 << 10;
 
+/// A batch of this many bytes wakes the writer at once. A smaller one waits for others until the runtime has done what is
+/// ready.
+const WAKE_AT_ONCE: usize = 16 << 10;
+
 /// How often a blocked thread checks for room. With 8 MiB in the queue it has waited for milliseconds already.
 const NAP: Duration = Duration::from_millis(1);
 
 /// The sending end of the queue to the writer. Clones share the queue; the writer ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Inlet {
-    queue: UnboundedSender<Queued>,
+    queue: QueueSender,
     budget: Budget,
     stream_budget: Budget,
     turns: Arc<Semaphore>,
@@ -58,6 +67,9 @@ pub struct Inlet {
     patience: Option<Duration>,
     fill: Arc<Fill>,
     metrics: SpoolMetrics,
+    /// A task will wake the writer.
+    is_to_wake: Arc<AtomicBool>,
+    coalescing: Coalescing,
 }
 
 /// A stream's turn to be read. Dropping it ends the turn.
@@ -179,11 +191,7 @@ pub enum Refused {
 
 impl Inlet {
     /// A new queue: the inlet, and the receiving end for the writer.
-    pub(super) fn new(
-        patience: Option<Duration>,
-        fill: Arc<Fill>,
-        metrics: SpoolMetrics,
-    ) -> (Self, UnboundedReceiver<Queued>) {
+    pub(super) fn new(patience: Option<Duration>, fill: Arc<Fill>, metrics: SpoolMetrics) -> (Self, QueueReceiver) {
         Self::with_budget(Budget::new(QUEUE_KIB), patience, fill, metrics)
     }
 
@@ -192,12 +200,30 @@ impl Inlet {
         patience: Option<Duration>,
         fill: Arc<Fill>,
         metrics: SpoolMetrics,
-    ) -> (Self, UnboundedReceiver<Queued>) {
-        let (queue, queued) = unbounded_channel();
+    ) -> (Self, QueueReceiver) {
+        let (queue, queued) = queue();
         let [turns, delivery_turns] = std::array::from_fn(|_| Arc::new(Semaphore::new(TURNS)));
         let (stream_budget, delivery_budget) =
             (Budget::new(STREAMS_KIB), Arc::new(Semaphore::new(DELIVERY_KIB as usize)));
-        (Self { queue, budget, stream_budget, turns, delivery_turns, delivery_budget, patience, fill, metrics }, queued)
+        let inlet = Self {
+            queue,
+            budget,
+            stream_budget,
+            turns,
+            delivery_turns,
+            delivery_budget,
+            patience,
+            fill,
+            metrics,
+            is_to_wake: Arc::default(),
+            coalescing: Coalescing::default(),
+        };
+        (inlet, queued)
+    }
+
+    /// This inlet with a shared decision about gathering messages.
+    pub(super) fn with_coalescing(self, coalescing: Coalescing) -> Self {
+        Self { coalescing, ..self }
     }
 
     /// Tells the writer that the limits have changed. It gives up lines above them at once, and not only with the next
@@ -208,7 +234,7 @@ impl Inlet {
     }
 
     /// The queue, for a prober that must not keep the writer from ending.
-    pub(super) fn weak_queue(&self) -> WeakUnboundedSender<Queued> {
+    pub(super) fn weak_queue(&self) -> WeakQueueSender {
         self.queue.downgrade()
     }
 
@@ -257,6 +283,16 @@ impl Inlet {
         counter.inc();
     }
 
+    /// How long a thread may wait for more messages.
+    pub fn latency(&self) -> Duration {
+        self.coalescing.latency()
+    }
+
+    /// Notes messages whose sender goes on without their answers, so that it does not mind to wait for them a little.
+    pub fn note_pipelined(&self, messages: u64, bytes: usize) {
+        self.coalescing.note_pipelined(messages, bytes);
+    }
+
     /// How full the spool is, in percent.
     pub fn fullness(&self) -> u8 {
         self.fill.percent()
@@ -279,7 +315,10 @@ impl Inlet {
                 timeout(patience, self.budget.permits.clone().acquire_many_owned(cost)).await.ok().and_then(Result::ok)
             }
         };
+        let (bytes, lines) = (batch.byte_len(), batch.line_count());
+        self.coalescing.note_batch(lines, bytes);
         self.pass(batch, permit);
+        self.wake_for(bytes);
     }
 
     /// [`send`](Self::send) for a thread. Never call it from an async task.
@@ -297,6 +336,18 @@ impl Inlet {
             }
         }
         self.pass(batch, permit);
+        self.queue.wake();
+    }
+
+    /// Wakes the writer for a batch of so many bytes in the queue. For a small one a task does so: it runs behind the tasks
+    /// that are ready now, and these may put more into the queue.
+    fn wake_for(&self, bytes: usize) {
+        if bytes >= WAKE_AT_ONCE {
+            self.queue.wake();
+        } else if !self.is_to_wake.swap(true, Ordering::AcqRel) {
+            let wakes = WakesWriter { bell: self.queue.bell(), is_to_wake: self.is_to_wake.clone() };
+            spawn(async move { drop(wakes) });
+        }
     }
 
     /// Queues `batch` for the writer and does not give up, for senders that can be made to wait. They may forget the
@@ -307,12 +358,17 @@ impl Inlet {
     /// more than 128 bytes counts as no origin.
     ///
     /// Waits for room in the queue. Dropping the future while it waits drops the batch.
+    ///
+    /// The runtime does not sleep for these batches, because a sender that waits for its answer would send less. See
+    /// [`note_pipelined`](Self::note_pipelined).
     pub async fn deliver(&self, mut batch: Batch, origin: Option<Origin>) -> Receipt {
         let cost = cost(&mut batch, DELIVERY_KIB);
         let permit = self.delivery_budget.clone().acquire_many_owned(cost).await.ok();
         let (delivery, receipt) = Delivery::new(batch, origin, permit);
+        let bytes = delivery.batch.byte_len();
         // If the writer is gone, the delivery is dropped, and the receipt reports that nothing was spooled.
-        let _ = self.queue.send(Queued::Delivered(delivery));
+        let _ = self.queue.put(Queued::Delivered(delivery));
+        self.wake_for(bytes);
         receipt
     }
 
@@ -337,10 +393,24 @@ impl Inlet {
             tracing::info!("spool: the writer goes on");
         }
         let lines = batch.line_count();
-        if self.queue.send(Queued::Sent { batch, permit }).is_err() {
+        if self.queue.put(Queued::Sent { batch, permit }).is_err() {
             // The writer's thread is gone, which happens only after a panic.
             self.metrics.dropped_error.inc_by(lines);
         }
+    }
+}
+
+/// Wakes the writer when it is dropped, at the latest when the runtime ends.
+struct WakesWriter {
+    bell: Bell,
+    is_to_wake: Arc<AtomicBool>,
+}
+
+impl Drop for WakesWriter {
+    fn drop(&mut self) {
+        // Whoever has relied on this wake-up has queued something before.
+        self.is_to_wake.swap(false, Ordering::AcqRel);
+        self.bell.ring();
     }
 }
 

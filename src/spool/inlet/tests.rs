@@ -11,7 +11,7 @@ fn batch(lines: usize) -> Batch {
 }
 
 /// An inlet with room for `kib`, whose writer takes nothing until the test takes it from the queue.
-fn stuck(kib: u32) -> (Inlet, UnboundedReceiver<Queued>) {
+fn stuck(kib: u32) -> (Inlet, QueueReceiver) {
     let patience = Some(Duration::from_millis(1));
     let (inlet, queued) = Inlet::with_budget(Budget::new(kib), patience, Arc::default(), Metrics::new().spool());
     (Inlet { delivery_budget: Arc::new(Semaphore::new(kib as usize)), ..inlet }, queued)
@@ -56,11 +56,11 @@ async fn a_stalled_writer_holds_a_task_no_longer_than_its_patience() {
     // A sender without a limit to its patience gets its batch through.
     let endless = inlet.with_patience(None);
     let waiting = tokio::spawn(async move { endless.send(batch(7)).await });
-    drop(queued.recv().await.unwrap());
+    drop(queued.try_recv().unwrap());
     waiting.await.unwrap();
     inlet.send(Batch::new()).await;
-    assert_eq!(lines_of(queued.recv().await), 3);
-    assert_eq!(lines_of(queued.recv().await), 7);
+    assert_eq!(lines_of(queued.try_recv().ok()), 3);
+    assert_eq!(lines_of(queued.try_recv().ok()), 7);
     assert!(queued.try_recv().is_err(), "an empty batch was queued");
     assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
 }
@@ -94,7 +94,7 @@ async fn senders_that_wait_take_nothing_from_the_others() {
     inlet.send(batch(3)).await;
     inlet.send_blocking(batch(3));
     assert_eq!(inlet.metrics.dropped_stalled.get(), 0);
-    drop(queued.recv().await);
+    drop(queued.try_recv());
     third.await.unwrap();
     let rest: Vec<u64> = std::iter::from_fn(|| queued.try_recv().ok()).map(|one| lines_of(Some(one))).collect();
     assert_eq!(rest, [1, 3, 3, 5]);
@@ -114,7 +114,7 @@ async fn streams_wait_where_datagrams_still_have_room() {
     let forever = Inlet { patience: Some(Duration::from_secs(3 << 24)), ..streams };
     forever.send(batch(1)).await;
     assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB) + 1);
-    drop(queued.recv().await);
+    drop(queued.try_recv());
     forever.send(batch(1)).await;
     assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB) + 1);
 }
@@ -168,4 +168,55 @@ async fn shutdown_walks_the_way_a_message_walks() {
         thread.join().unwrap();
         assert_eq!((metrics.spool().spooled.get(), metrics.spool().errors.get()), (4000, 0));
     }
+}
+
+#[test]
+fn small_batches_share_a_wake_up_and_a_large_one_has_its_own() {
+    let (inlet, _queued) = stuck(QUEUE_KIB);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let is_to_wake = || inlet.is_to_wake.load(Ordering::Relaxed);
+    runtime.block_on(async {
+        inlet.send(batch(1)).await;
+        assert!(is_to_wake(), "a task does so");
+        drop(inlet.deliver(batch(1), None).await);
+        inlet.of_streams().send(batch(1)).await;
+        tokio::task::yield_now().await;
+        assert!(!is_to_wake());
+        inlet.send(batch(10_000)).await;
+        assert!(!is_to_wake());
+    });
+}
+
+#[test]
+fn a_writer_is_woken_even_if_the_runtime_ends_before() {
+    let (inlet, mut queued) = stuck(QUEUE_KIB);
+    let writer = thread::spawn(move || (lines_of(queued.wait()), lines_of(queued.wait()), queued.wait().is_none()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    // Nothing runs the task that wakes the writer.
+    runtime.block_on(inlet.send(batch(3)));
+    runtime.block_on(inlet.of_streams().send(batch(4)));
+    drop((runtime, inlet));
+    assert_eq!(writer.join().unwrap(), (3, 4, true));
+}
+
+#[tokio::test]
+async fn small_batches_that_are_written_together_are_read_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new(dir.path(), 64 << 20, vec!["a".into()]);
+    let Spool { writer, mut readers, .. } = Spool::open(options, &Metrics::new()).unwrap();
+    let (inlet, queued) = Inlet::new(None, writer.log.fill.clone(), writer.log.metrics.clone());
+    for lines in 1..=10 {
+        inlet.send_blocking(batch(lines));
+    }
+    let large = 10_000;
+    inlet.send_blocking(batch(large));
+    drop(inlet);
+    // It finds all of them, and ends.
+    writer.run(queued);
+    let chunk = readers[0].next(1 << 20).unwrap().expect("the small ones");
+    assert_eq!(chunk.run.line_count(), (1..=10).sum::<usize>() as u64);
+    let lines: Vec<_> = chunk.run.lines().collect();
+    assert_eq!((lines[0], lines[2], lines[54]), (&b"line 0"[..], &b"line 1"[..], &b"line 9"[..]));
+    assert_eq!(readers[0].next(1 << 20).unwrap().expect("the large one").run.line_count(), large as u64);
+    assert!(readers[0].next(1 << 20).unwrap().is_none());
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::watch;
 
 use super::Position;
@@ -24,7 +24,7 @@ use super::batch::Batch;
 use super::fresh::Fresh;
 use super::home::Found;
 use super::hysteresis::Hysteresis;
-use super::inlet::{Delivery, Inlet, Queued};
+use super::inlet::{Delivery, Inlet, QueueReceiver, Queued};
 use super::ledger::Ledger;
 use super::log::Log;
 use super::pace::Pace;
@@ -34,6 +34,9 @@ pub(super) use space::is_full;
 /// Beyond this many bytes the writer takes no more batches into one write and one publication. More would only add
 /// delay.
 const GROUP_BYTES: usize = 1 << 20;
+
+/// Small batches are merged up to this size, so that a forward sends them together.
+const MERGED_BYTES: u64 = 32 << 10;
 
 /// How long the writer waits before it tries to write held batches again, and looks into the queue. Short enough that
 /// senders that cannot wait do not notice, long enough to spare a full disk.
@@ -129,17 +132,18 @@ impl Writer {
     /// Errors: a thread cannot be started.
     pub fn spawn(self, patience: Option<Duration>) -> io::Result<(Inlet, JoinHandle<()>)> {
         let (inlet, queued) = Inlet::new(patience, self.log.fill.clone(), self.log.metrics.clone());
+        let inlet = inlet.with_coalescing(self.log.coalescing.clone());
         self.log.start_threads()?;
         let thread = thread::Builder::new().name("spool-writer".into()).spawn(move || self.run(queued))?;
         Ok((inlet, thread))
     }
 
     /// Repeatedly takes all queued batches and writes them together.
-    fn run(mut self, mut queued: mpsc::UnboundedReceiver<Queued>) {
+    pub(super) fn run(mut self, mut queued: QueueReceiver) {
         let (mut batches, mut permits) = (Vec::new(), Vec::new());
         loop {
             let mut next = match self.held.is_empty() {
-                true => queued.blocking_recv().ok_or(TryRecvError::Disconnected),
+                true => queued.wait().ok_or(TryRecvError::Disconnected),
                 false => {
                     thread::sleep(HELD_NAP);
                     queued.try_recv()
@@ -172,7 +176,7 @@ impl Writer {
             // All bytes taken count towards the rate, written or not. Once all senders are gone, the rest is written at
             // once.
             if let Some(pace) = &mut self.pace
-                && queued.sender_strong_count() > 0
+                && queued.is_open()
             {
                 thread::sleep(pace.wrote(bytes as u64, Instant::now()));
             }
@@ -276,10 +280,12 @@ impl Writer {
 
     fn keep(&mut self, mut start: Position, run: &mut [Batch]) {
         for batch in run {
-            let batch = Arc::new(std::mem::take(batch));
+            let batch = std::mem::take(batch);
             let (bytes, lines) = (batch.byte_len() as u64, batch.line_count());
-            self.log.tap.offer(&batch);
-            self.fresh.push(Fresh { start, batch });
+            match self.fresh.last_mut().filter(|last| last.end() == start && last.bytes() + bytes <= MERGED_BYTES) {
+                Some(last) => last.append(batch),
+                None => self.fresh.push(Fresh::new(start, batch)),
+            }
             start.offset += bytes;
             start.line += lines;
         }
@@ -346,6 +352,7 @@ impl Writer {
             self.current = None;
         }
         self.unsynced = false;
+        self.fresh.iter().for_each(|fresh| self.log.tap.offer(&fresh.batch));
         self.log.publish(self.end, self.fresh.drain(..));
         self.published.send_replace(self.end);
     }
