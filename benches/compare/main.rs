@@ -1,5 +1,5 @@
-//! Compares whole relays on one machine: logferry, Debian's rsyslog with its queue in memory and on disk, and `wire`,
-//! which only copies bytes, so that results can be quoted as ratios. `parts` measures the parts.
+//! Compares whole relays on one machine: logferry, Debian's rsyslog with its queue in memory and on disk, Debian's
+//! syslog-ng, and `wire`, which only copies bytes, so that results can be quoted as ratios. `parts` measures the parts.
 //!
 //! `cargo bench --bench compare` prints markdown tables; `-- --help` lists the options. This file has the rows and the
 //! tables, `systems` the relays, `load` the senders and sinks, `wire` the copier. A new row is a line in `ROWS`.
@@ -69,15 +69,23 @@ struct Row {
 
 const FLAT_OUT: Row =
     Row { name: "tcp-1", way: Way::Tcp, senders: 1, rate: None, one_in: 1, forwards: 1, latency: false };
-const STEADY: Row = Row { rate: Some(10_000), one_in: 10, latency: true, ..FLAT_OUT };
+/// What a host's containers send on most days: each message by itself, from ten senders.
+const EVERYDAY: Row = Row { senders: 10, latency: true, ..FLAT_OUT };
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 15] = [
     FLAT_OUT,
     Row { name: "tcp-50", senders: 50, ..FLAT_OUT },
     Row { name: "tls-1", way: Way::Tls, ..FLAT_OUT },
+    Row { name: "everyday-tcp-10000/s", rate: Some(10_000), one_in: 10, ..EVERYDAY },
+    Row { name: "everyday-tcp-1000/s", rate: Some(1000), one_in: 100, ..EVERYDAY },
+    Row { name: "everyday-tcp-100/s", rate: Some(100), one_in: 1000, ..EVERYDAY },
+    Row { name: "everyday-tls-10000/s", way: Way::Tls, rate: Some(10_000), one_in: 10, ..EVERYDAY },
+    Row { name: "everyday-udp-10000/s", way: Way::Udp, rate: Some(10_000), one_in: 10, ..EVERYDAY },
+    Row { name: "everyday-udp-1000/s", way: Way::Udp, rate: Some(1000), one_in: 100, ..EVERYDAY },
+    Row { name: "everyday-udp-100/s", way: Way::Udp, rate: Some(100), one_in: 1000, ..EVERYDAY },
+    Row { name: "everyday-tcp-alone-10000/s", senders: 1, rate: Some(10_000), one_in: 10, ..EVERYDAY },
     Row { name: "udp-20000/s", way: Way::Udp, rate: Some(20_000), one_in: 5, ..FLAT_OUT },
-    Row { name: "latency-tcp-10000/s", ..STEADY },
-    Row { name: "latency-udp-10000/s", way: Way::Udp, ..STEADY },
+    Row { name: "udp-50-20000/s", way: Way::Udp, senders: 50, rate: Some(20_000), one_in: 5, ..FLAT_OUT },
     Row { name: "forwards-2", forwards: 2, ..FLAT_OUT },
     Row { name: "forwards-3", forwards: 3, ..FLAT_OUT },
 ];
@@ -88,6 +96,8 @@ struct Figures {
     rate: f64,
     /// CPU seconds per million messages received.
     cpu: f64,
+    /// How often a thread of the relay waited, per second.
+    wakeups: f64,
     peak_mib: f64,
     p50_ms: f64,
     p99_ms: f64,
@@ -131,17 +141,22 @@ fn loads(options: &Options, systems: &[System], cpus: &Cpus) -> Vec<String> {
     let mut broken = Vec::new();
     let mut rows = ROWS.iter().filter(|row| row.name.starts_with(&options.only)).peekable();
     if rows.peek().is_some() {
-        println!("| row | relay | messages/s | CPU s/million | peak MiB | p50 ms | p99 ms | lost | twice |");
-        println!("|---|---|---|---|---|---|---|---|---|");
+        println!(
+            "| row | relay | messages/s | CPU s/million | wake-ups/s | peak MiB | p50 ms | p99 ms | lost | twice |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|");
     }
     for row in rows {
         for &system in systems.iter().filter(|system| system.can(row.way)) {
-            let messages = options.messages / row.one_in;
+            let messages = (options.messages / row.one_in).max(row.senders);
             let runs: Vec<_> = (0..options.runs.get()).map(|_| row.run(system, messages, cpus)).collect();
-            let Figures { rate, cpu, peak_mib, p50_ms, p99_ms, lost, twice } = Figures::of(&runs);
+            let Figures { rate, cpu, wakeups, peak_mib, p50_ms, p99_ms, lost, twice } = Figures::of(&runs);
             let rate = if row.rate.is_none() { format!("{rate:.0}") } else { String::new() };
             let times = if row.latency { format!("{p50_ms:.2} | {p99_ms:.2}") } else { " | ".to_owned() };
-            println!("| {} | {system} | {rate} | {cpu:.2} | {peak_mib:.1} | {times} | {lost} | {twice} |", row.name);
+            let name = row.name;
+            println!(
+                "| {name} | {system} | {rate} | {cpu:.2} | {wakeups:.0} | {peak_mib:.1} | {times} | {lost} | {twice} |"
+            );
             if lost > 0 && row.way != Way::Udp && (options.small || !system.is_peer()) {
                 broken.push(format!("{}: {system} lost {lost} messages", row.name));
             }
@@ -158,11 +173,12 @@ impl Row {
         // Declared after the sinks, so that it is dropped before them.
         let mut relay = Relay::start(system, self.way, &addresses, cpus);
         load.warms_up(relay.address(), &sinks, || relay.is_up());
-        let (before, start) = (relay.cpu(), Instant::now());
+        let (before, waited, start) = (relay.cpu(), relay.waits(), Instant::now());
         let senders = load.is_sent(relay.address());
         load::arrives(&sinks, QUIET);
         relay.is_up();
-        let cpu = relay.cpu() - before;
+        let (cpu, waits) = (relay.cpu() - before, relay.waits().saturating_sub(waited));
+        let wakeups = waits as f64 / start.elapsed().as_secs_f64();
         let peak_mib = relay.mib("VmHWM");
         drop(senders);
         let (mut lost, mut twice, mut end, mut micros) = (0, 0, start, Vec::new());
@@ -179,6 +195,7 @@ impl Row {
         Figures {
             rate: per_second / (end - start).as_secs_f64(),
             cpu: cpu / load.messages() as f64 * 1e6,
+            wakeups,
             peak_mib,
             p50_ms: ms(50),
             p99_ms: ms(99),
@@ -195,6 +212,7 @@ impl Figures {
         Self {
             rate: median(|run| run.rate),
             cpu: median(|run| run.cpu),
+            wakeups: median(|run| run.wakeups),
             peak_mib: median(|run| run.peak_mib),
             p50_ms: median(|run| run.p50_ms),
             p99_ms: median(|run| run.p99_ms),

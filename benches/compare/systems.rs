@@ -9,11 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::load::{RECEIVE_BUFFER, Way};
 use super::support::rsyslog::{self, Input};
+use super::support::syslog_ng::SyslogNg;
 use super::support::{Certs, Held, Program};
 use super::wire;
 
@@ -32,6 +34,8 @@ pub enum System {
     Rsyslog,
     /// With its main queue on disk, which corresponds to a spool.
     RsyslogDisk,
+    /// With its queue in memory.
+    SyslogNg,
 }
 
 /// A running relay. Dropping it kills it.
@@ -51,21 +55,25 @@ pub struct Cpus {
 }
 
 impl System {
-    pub const ALL: [Self; 4] = [Self::Wire, Self::Logferry, Self::Rsyslog, Self::RsyslogDisk];
+    pub const ALL: [Self; 5] = [Self::Wire, Self::Logferry, Self::Rsyslog, Self::RsyslogDisk, Self::SyslogNg];
 
     pub fn is_peer(self) -> bool {
-        matches!(self, Self::Rsyslog | Self::RsyslogDisk)
+        !matches!(self, Self::Wire | Self::Logferry)
     }
 
     /// Whether the program is installed. Reports a missing program.
     pub fn is_here(&self) -> bool {
-        !self.is_peer() || rsyslog::find(Input::Tcp).is_some()
+        match self {
+            Self::Wire | Self::Logferry => true,
+            Self::Rsyslog | Self::RsyslogDisk => rsyslog::find(Input::Tcp).is_some(),
+            Self::SyslogNg => SyslogNg::find().is_some(),
+        }
     }
 
     /// Whether the program supports this transport. Reports a missing package.
     pub fn can(self, way: Way) -> bool {
         match self {
-            Self::Wire => way != Way::Tls,
+            Self::Wire | Self::SyslogNg => way != Way::Tls,
             Self::Logferry => true,
             Self::Rsyslog | Self::RsyslogDisk => way != Way::Tls || rsyslog::find(Input::Tls).is_some(),
         }
@@ -77,6 +85,7 @@ impl System {
             Self::Logferry => (ours(), "--version"),
             Self::Rsyslog => (rsyslogd(), "-v"),
             Self::Wire | Self::RsyslogDisk => return None,
+            Self::SyslogNg => return Some("syslog-ng: 3.38 of Debian 12".to_owned()),
         };
         let said = Command::new(&program).arg(flag).output().expect("it starts").stdout;
         let said = String::from_utf8_lossy(&said).into_owned();
@@ -98,6 +107,10 @@ impl System {
                     .expect("written");
                 rsyslog::command(&rsyslogd(), dir)
             }
+            Self::SyslogNg => {
+                fs::write(dir.join("conf"), syslog_ng_conf(way, from, to)).expect("written");
+                SyslogNg::find().expect("it was looked for").command(dir)
+            }
         }
     }
 }
@@ -109,6 +122,7 @@ impl fmt::Display for System {
             Self::Logferry => "logferry",
             Self::Rsyslog => "rsyslog, memory",
             Self::RsyslogDisk => "rsyslog, disk",
+            Self::SyslogNg => "syslog-ng, memory",
         })
     }
 }
@@ -169,6 +183,29 @@ fn rsyslog_conf(way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path, disk:
     conf
 }
 
+/// One thread for each connection would need a second CPU, so it reads all of them with its main one.
+fn syslog_ng_conf(way: Way, from: SocketAddr, to: &[SocketAddr]) -> String {
+    let (ip, port) = (from.ip(), from.port());
+    let input = match way {
+        Way::Udp => format!("network(ip({ip}) port({port}) transport(udp) so-rcvbuf({RECEIVE_BUFFER}))"),
+        Way::Tcp | Way::Tls => format!(
+            "network(ip({ip}) port({port}) transport(tcp) max-connections(1000) listen-backlog({BACKLOG}) \
+             log-iw-size(1000000))"
+        ),
+    };
+    let mut conf = format!(
+        "@version: 3.38\noptions {{ use-dns(no); keep-hostname(yes); stats-freq(0); }};\nsource in {{ {input}; }};\n"
+    );
+    for (number, to) in to.iter().enumerate() {
+        let (ip, port) = (to.ip(), to.port());
+        conf += &format!(
+            "destination out{number} {{ syslog(\"{ip}\" port({port}) transport(tcp) log-fifo-size(4000000) \
+             template(\"${{MSGHDR}}${{MESSAGE}}\\n\")); }};\nlog {{ source(in); destination(out{number}); flags(flow-control); }};\n"
+        );
+    }
+    conf
+}
+
 impl Relay {
     /// Starts the relay. Returns when the relay has accepted a connection, or at once when it has only UDP.
     pub fn start(system: System, way: Way, to: &[SocketAddr], cpus: &Cpus) -> Self {
@@ -197,15 +234,21 @@ impl Relay {
         assert!(self.program.has_ended().is_none(), "the relay has ended");
     }
 
-    /// CPU time of all its threads so far, in seconds.
+    /// CPU time of all its threads so far, in seconds. It is exact: /proc/PID/stat counts in steps of 10 ms.
     pub fn cpu(&self) -> f64 {
-        let stat = self.proc("stat");
-        // The process name comes before this, in parentheses, and may contain blanks. proc(5): utime and stime are
-        // fields 14 and 15.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name");
-        let ticks =
-            fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>();
-        ticks / sysconf(SysconfVar::CLK_TCK).ok().flatten().expect("POSIX has it") as f64
+        let clock = clock_getcpuclockid(Pid::from_raw(self.program.id() as i32)).expect("it runs");
+        Duration::from(clock.now().expect("it runs")).as_secs_f64()
+    }
+
+    /// How often its threads have waited so far. Each wait ends with a wake-up.
+    pub fn waits(&self) -> u64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.program.id())).expect("it runs");
+        let status = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("status")).ok());
+        let waits = status.filter_map(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        });
+        waits.sum()
     }
 
     /// The value of a line of /proc/PID/status, converted from kB to MiB.
