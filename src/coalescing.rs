@@ -1,13 +1,14 @@
-//! Coalescing: while many small reads follow one another, the relay waits up to `latency` before it reads on, and so takes what
-//! came together. Waking a thread costs more than carrying a message. Network cards do the same with interrupts.
+//! Coalescing: while many small reads follow one another, the relay sleeps before it reads on, and so takes together what came
+//! meanwhile. Waking a thread costs more than carrying a message. Network cards do the same with interrupts. `latency` is what this
+//! adds to a message's way on average; the sleeps follow from it.
 //!
 //! - **The runtime** sleeps before it waits for events, so that one wake-up finds the bytes of all streams and what the spool has
-//!   written meanwhile. Only messages count whose senders wait for no answer: others would send less.
+//!   written meanwhile. Only messages count whose senders go on without an answer: others would send less.
 //! - **A thread of datagrams** sleeps before it reads again (`listen::datagram`).
 //! - **Nobody sleeps** for a message after a silence, nor while there is much to do: large reads and a backlog gather by themselves.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,8 @@ const STREAM: Duration = Duration::from_millis(2 * MOST_TOGETHER as u64);
 /// The highest level. It decides how long after its last message a stream has ended.
 const HIGHEST: Duration = Duration::from_millis(24);
 
-/// Batches and chunks of this many bytes need no gathering. A forward with a backlog takes 64 KiB at a time.
+/// If the runtime has taken so many bytes since it last waited, nothing needs gathering. A forward with a backlog takes 64 KiB at a
+/// time.
 const LARGE: usize = 48 << 10;
 /// Senders of RELP have 128 messages without an answer (rsyslog), or more.
 const MOST_PIPELINED: u64 = 32;
@@ -65,8 +67,10 @@ struct Shared {
     latency_micros: AtomicU64,
     /// Messages since the runtime last had nothing to do, as far as they count.
     messages: AtomicU32,
-    /// There was a large batch or chunk since then.
-    has_large: AtomicBool,
+    /// Bytes of batches since then.
+    bytes: AtomicUsize,
+    /// There was a large chunk for a collector since then, or a sender that would have to wait for its answers.
+    is_busy: AtomicBool,
     meter: Mutex<StreamMeter>,
 }
 
@@ -76,26 +80,38 @@ impl Default for Coalescing {
         Self(Arc::new(Shared {
             latency_micros: AtomicU64::default(),
             messages: AtomicU32::default(),
-            has_large: AtomicBool::default(),
+            bytes: AtomicUsize::default(),
+            is_busy: AtomicBool::default(),
             meter: Mutex::new(StreamMeter::new(Instant::now())),
         }))
     }
 }
 
 impl Coalescing {
-    /// Sets the longest sleep; zero for none.
+    /// Sets what the sleeps may add to a message's way on average; zero: nobody sleeps.
     pub fn set_latency(&self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.0.latency_micros.store(micros, Ordering::Relaxed);
     }
 
-    pub fn latency(&self) -> Duration {
+    fn latency(&self) -> Duration {
         Duration::from_micros(self.0.latency_micros.load(Ordering::Relaxed))
+    }
+
+    /// How long the runtime sleeps. A message waits for half of it until it is read, and for all of the next one until the forward
+    /// finds it in the spool.
+    fn sleep_of_runtime(&self) -> Duration {
+        self.latency() * 2 / 3
+    }
+
+    /// How long a thread of datagrams may sleep. A datagram waits for half of it, and its way through the spool takes a little.
+    pub fn sleep_of_datagrams(&self) -> Duration {
+        self.latency() * 3 / 2
     }
 
     /// Notes a batch whose sender waits for no answer.
     pub fn note_batch(&self, messages: u64, bytes: usize) {
-        self.note_chunk(bytes);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
         let messages = counted(usize::try_from(messages).unwrap_or(usize::MAX));
         self.0.messages.fetch_add(messages, Ordering::Relaxed);
     }
@@ -104,7 +120,7 @@ impl Coalescing {
     pub fn note_pipelined(&self, messages: u64, bytes: usize) {
         // So many at once are a large part of the window: the sender would have to wait.
         match messages > MOST_PIPELINED {
-            true => self.0.has_large.store(true, Ordering::Relaxed),
+            true => self.0.is_busy.store(true, Ordering::Relaxed),
             false => self.note_batch(messages, bytes),
         }
     }
@@ -112,27 +128,29 @@ impl Coalescing {
     /// Notes lines that go to a collector.
     pub fn note_chunk(&self, bytes: usize) {
         if bytes >= LARGE {
-            self.0.has_large.store(true, Ordering::Relaxed);
+            self.0.is_busy.store(true, Ordering::Relaxed);
         }
     }
 
     /// How long the runtime sleeps before it waits for events.
     fn sleep_before_waiting(&self, now: Instant) -> Option<Duration> {
         let messages = self.0.messages.swap(0, Ordering::Relaxed);
+        let bytes = self.0.bytes.swap(0, Ordering::Relaxed);
+        let is_busy = self.0.is_busy.swap(false, Ordering::Relaxed);
         let mut meter = self.0.meter.lock();
-        if self.0.has_large.swap(false, Ordering::Relaxed) {
+        if is_busy || bytes >= LARGE {
             meter.reset();
             return None;
         }
         let is_stream = meter.note(messages as usize, now);
-        is_stream.then(|| self.latency()).filter(|latency| !latency.is_zero())
+        is_stream.then(|| self.sleep_of_runtime()).filter(|sleep| !sleep.is_zero())
     }
 
     /// Call this on the runtime's thread before it waits for events.
     pub fn before_waiting(&self) {
-        if let Some(latency) = self.sleep_before_waiting(Instant::now()) {
+        if let Some(time) = self.sleep_before_waiting(Instant::now()) {
             // The thread's own sleep: a timer of the runtime would be an event.
-            thread::sleep(latency);
+            thread::sleep(time);
         }
     }
 }
@@ -178,7 +196,7 @@ mod tests {
     #[test]
     fn the_runtime_sleeps_while_there_is_a_stream_and_not_much_to_do() {
         let (coalescing, now) = (Coalescing::default(), Instant::now());
-        coalescing.set_latency(2 * MS);
+        coalescing.set_latency(3 * MS);
         coalescing.note_batch(1, 300);
         assert_eq!(coalescing.sleep_before_waiting(now), None, "one message");
         let now = now + 100 * MS;
@@ -189,7 +207,7 @@ mod tests {
         assert_eq!(coalescing.sleep_before_waiting(now + MS), Some(2 * MS), "the stream goes on");
         coalescing.set_latency(Duration::ZERO);
         assert_eq!(coalescing.sleep_before_waiting(now + MS), None);
-        coalescing.set_latency(MS);
+        coalescing.set_latency(3 * MS / 2);
         assert_eq!(coalescing.sleep_before_waiting(now + MS), Some(MS));
         // A forward with a backlog.
         coalescing.note_chunk(64_000);
@@ -208,8 +226,8 @@ mod tests {
             coalescing.sleep_before_waiting(now + MS);
         });
         assert_eq!(coalescing.sleep_before_waiting(now + MS), Some(MS));
-        // A sender at full speed.
-        coalescing.note_batch(300, 64_000);
+        // Fifty senders at full speed.
+        (0..50).for_each(|_| coalescing.note_batch(10, 3000));
         assert_eq!(coalescing.sleep_before_waiting(now + MS), None);
     }
 }

@@ -76,9 +76,9 @@ pub const DEFAULT_FILE: &str = "/etc/logferry.toml";
 /// The default of `grace`: below Docker's 10 s between SIGTERM and SIGKILL.
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
-/// The default of `latency`. A shorter wait saves less, and below half a millisecond nothing.
+/// The default of `latency`. A shorter one saves less, and one below half a millisecond nothing.
 const DEFAULT_LATENCY: Duration = Duration::from_millis(2);
-/// With a longer wait the kernel's buffers would have to hold much.
+/// With more the kernel's buffers would have to hold much.
 const MAX_LATENCY: Duration = Duration::from_millis(100);
 
 settings! {
@@ -92,7 +92,7 @@ settings! {
         fields: Vec<AddedField> = Vec::new(), as AddedFields, key "fields".takes_table();
         /// How long a stopping relay continues to send spooled lines.
         grace: Duration = DEFAULT_GRACE, as Time, key "grace";
-        /// How long the relay waits at most for messages that come together; zero: it does not.
+        /// What gathering messages adds to their way on average, while many come; zero: nobody waits for others.
         latency: Duration = DEFAULT_LATENCY, as Special { read: latency, display: display_latency }, key "latency";
     }
     derived {
@@ -236,7 +236,7 @@ fn hostname(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads how long the relay may wait for messages that come together.
+/// Reads what gathering messages may add to their way.
 fn latency(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(latency) if latency <= MAX_LATENCY => Ok(latency),

@@ -199,9 +199,9 @@ fn wake_by_datagram(socket: &Socket) -> io::Result<()> {
 }
 
 /// How long more datagrams may queue in a buffer for `capacity`, where `received` came since the last nap began. `None`: none may.
-fn nap(latency: Duration, received: usize, capacity: usize) -> Option<Duration> {
-    let longest = BURST_INTERVAL.saturating_mul(u32::try_from(capacity).unwrap_or(u32::MAX));
-    let nap = latency.min(longest);
+fn nap(longest: Duration, received: usize, capacity: usize) -> Option<Duration> {
+    let until_full = BURST_INTERVAL.saturating_mul(u32::try_from(capacity).unwrap_or(u32::MAX));
+    let nap = longest.min(until_full);
     (received * RESERVE < capacity && nap >= SHORTEST_NAP).then_some(nap)
 }
 
@@ -263,8 +263,10 @@ impl Receiver {
                     }
                     let received = mem::take(&mut self.received);
                     self.hand_on();
+                    // Behind a full batch there are more.
                     if self.meter.note(received, Instant::now())
-                        && let Some(nap) = nap(self.ingest.latency(), received, self.capacity)
+                        && count < BATCH
+                        && let Some(nap) = nap(self.ingest.sleep_of_datagrams(), received, self.capacity)
                     {
                         thread::sleep(nap);
                     }
@@ -463,16 +465,16 @@ mod tests {
 
     #[test]
     fn a_nap_is_as_long_as_the_receive_buffer_allows() {
-        let (latency, large) = (Duration::from_millis(2), (8 << 20) / BUFFER_BYTES);
-        assert_eq!(nap(latency, 40, large), Some(latency));
-        assert_eq!(nap(latency, large / RESERVE, large), Some(latency));
-        assert_eq!(nap(latency, large / RESERVE + 1, large), None, "so many gather by themselves");
+        let (longest, large) = (Duration::from_millis(3), (8 << 20) / BUFFER_BYTES);
+        assert_eq!(nap(longest, 60, large), Some(longest));
+        assert_eq!(nap(longest, large / RESERVE, large), Some(longest));
+        assert_eq!(nap(longest, large / RESERVE + 1, large), None, "so many gather by themselves");
         // What an unprivileged process gets by default holds 332 of them.
         let usual = (416 << 10) / BUFFER_BYTES;
-        assert_eq!(nap(latency, 10, usual), Some(Duration::from_micros(996)));
-        assert_eq!(nap(latency, 34, usual), None);
-        assert_eq!(nap(latency, 1, 64), None, "it would be too short");
-        assert_eq!(nap(latency, 1, 0), None, "a unix socket");
+        assert_eq!(nap(longest, 10, usual), Some(Duration::from_micros(996)));
+        assert_eq!(nap(longest, 34, usual), None);
+        assert_eq!(nap(longest, 1, 64), None, "it would be too short");
+        assert_eq!(nap(longest, 1, 0), None, "a unix socket");
         assert_eq!(nap(Duration::ZERO, 40, large), None);
     }
 }

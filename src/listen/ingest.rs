@@ -198,9 +198,9 @@ impl Ingest {
         self.spool.fullness() >= FULL
     }
 
-    /// How long a thread may wait for more messages.
-    pub fn latency(&self) -> Duration {
-        self.spool.latency()
+    /// How long a thread of datagrams may sleep while more of them queue.
+    pub fn sleep_of_datagrams(&self) -> Duration {
+        self.spool.sleep_of_datagrams()
     }
 
     /// How long a sender may be held that cannot wait long; `None`: without limit.

@@ -283,9 +283,9 @@ impl Inlet {
         counter.inc();
     }
 
-    /// How long a thread may wait for more messages.
-    pub fn latency(&self) -> Duration {
-        self.coalescing.latency()
+    /// How long a thread of datagrams may sleep while more of them queue.
+    pub fn sleep_of_datagrams(&self) -> Duration {
+        self.coalescing.sleep_of_datagrams()
     }
 
     /// Notes messages whose sender goes on without their answers, so that it does not mind to wait for them a little.
