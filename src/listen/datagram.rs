@@ -24,10 +24,10 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
 use super::ingest::Ingest;
+use super::naps::Naps;
 use super::refusal::RefusalReason;
 use super::socket::{self, NameWatch};
 use super::{DRAIN_PATIENCE, Place, Rules, report_receive_buffer, stopping};
-use crate::coalescing::StreamMeter;
 use crate::config::Limits;
 use crate::interfaces::{ip, ip_and_port};
 use crate::metrics::ListenMetrics;
@@ -44,14 +44,6 @@ const BATCH: usize = 64;
 const DATAGRAM: usize = 64 * 1024;
 /// Bytes of a thread's stack: Rust's own default.
 const STACK: usize = 2 * 1024 * 1024;
-/// Bytes of receive buffer that a datagram of 200 bytes takes.
-const BUFFER_BYTES: usize = 1280;
-/// A nap ends before the receive buffer is full even if suddenly a datagram comes in each such time: a burst of several containers.
-const BURST_INTERVAL: Duration = Duration::from_micros(3);
-/// The receive buffer holds this many times what came since the last nap began.
-const RESERVE: usize = 10;
-/// A shorter nap costs more than it saves.
-const SHORTEST_NAP: Duration = Duration::from_micros(250);
 /// The most batches that are passed on together. More would only add delay…
 const BATCHES_AT_ONCE: usize = 8;
 /// …and the bytes of these: a datagram may have 64 KiB, and its line contains image and name three times.
@@ -106,10 +98,9 @@ pub(super) fn start(
     let stop = Arc::new(AtomicBool::new(false));
     // The kernel counts from the creation of the socket, which may be older than this process.
     let drops_before = if handed_over { drops(&socket).unwrap_or(0) } else { 0 };
+    let now = Instant::now();
     let receiver = Receiver {
-        // No naps for unix sockets: the sender of a full queue waits and loses nothing, and the queue may hold only ten.
-        capacity: if address.is_udp() { receive_buffer / BUFFER_BYTES } else { 0 },
-        meter: StreamMeter::new(Instant::now()),
+        naps: if address.is_udp() { Naps::of_udp(receive_buffer, now) } else { Naps::none(now) },
         received: 0,
         socket: socket.clone(),
         next: Arc::clone(&next),
@@ -198,13 +189,6 @@ fn wake_by_datagram(socket: &Socket) -> io::Result<()> {
     sender.send_to(&[], &to).map(drop)
 }
 
-/// How long more datagrams may queue in a buffer for `capacity`, where `received` came since the last nap began. `None`: none may.
-fn nap(longest: Duration, received: usize, capacity: usize) -> Option<Duration> {
-    let until_full = BURST_INTERVAL.saturating_mul(u32::try_from(capacity).unwrap_or(u32::MAX));
-    let nap = longest.min(until_full);
-    (received * RESERVE < capacity && nap >= SHORTEST_NAP).then_some(nap)
-}
-
 struct Receiver {
     socket: Arc<Socket>,
     /// The socket that is bound to this one's name now.
@@ -212,10 +196,7 @@ struct Receiver {
     stop: Arc<AtomicBool>,
     /// The listener's settings: which peers may send, and how many bytes of a datagram are kept.
     rules: watch::Receiver<Arc<Rules>>,
-    /// How many datagrams the receive buffer holds; 0: the thread never naps.
-    capacity: usize,
-    /// Tells whether datagrams come in a stream.
-    meter: StreamMeter,
+    naps: Naps,
     /// Datagrams received and not passed on yet.
     received: usize,
     /// The kernel's count of dropped datagrams when last read; it wraps.
@@ -263,11 +244,8 @@ impl Receiver {
                     }
                     let received = mem::take(&mut self.received);
                     self.hand_on();
-                    // Behind a full batch there are more.
-                    if self.meter.note(received, Instant::now())
-                        && count < BATCH
-                        && let Some(nap) = nap(self.ingest.sleep_of_datagrams(), received, self.capacity)
-                    {
+                    let (is_drained, longest) = (count < BATCH, self.ingest.sleep_of_datagrams());
+                    if let Some(nap) = self.naps.after(received, is_drained, longest, Instant::now()) {
                         thread::sleep(nap);
                     }
                 }
@@ -457,24 +435,4 @@ fn drops(socket: &Socket) -> Option<u32> {
     const BYTES: usize = 4 * (SK_MEMINFO_DROPS + 1);
     let info: [u8; BYTES] = sys::socket_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO).ok()??;
     info.last_chunk().map(|drops| u32::from_ne_bytes(*drops))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_nap_is_as_long_as_the_receive_buffer_allows() {
-        let (longest, large) = (Duration::from_millis(3), (8 << 20) / BUFFER_BYTES);
-        assert_eq!(nap(longest, 60, large), Some(longest));
-        assert_eq!(nap(longest, large / RESERVE, large), Some(longest));
-        assert_eq!(nap(longest, large / RESERVE + 1, large), None, "so many gather by themselves");
-        // What an unprivileged process gets by default holds 332 of them.
-        let usual = (416 << 10) / BUFFER_BYTES;
-        assert_eq!(nap(longest, 10, usual), Some(Duration::from_micros(996)));
-        assert_eq!(nap(longest, 34, usual), None);
-        assert_eq!(nap(longest, 1, 64), None, "it would be too short");
-        assert_eq!(nap(longest, 1, 0), None, "a unix socket");
-        assert_eq!(nap(Duration::ZERO, 40, large), None);
-    }
 }

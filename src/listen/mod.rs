@@ -3,6 +3,7 @@
 //!
 //! - `socket`    listening sockets: binds them, or takes them from a service manager; and the advice when that fails
 //! - `datagram`  `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
+//! - `naps`      how long a thread of datagrams lets more of them queue
 //! - `stream`    `tcp://`, `unix://`, plain or with TLS, syslog or RELP: accepts and serves connections
 //! - `heartbeat` answers the UDP heartbeats that Fluentd needs before it sends by TCP
 //! - `http`      `splunk+http://`, `journal+http://`, plain or with TLS: messages in requests, each of which is answered
@@ -51,6 +52,7 @@ mod heartbeat;
 mod http;
 pub mod ingest;
 mod local_addresses;
+mod naps;
 mod notices;
 mod passage;
 mod refusal;
