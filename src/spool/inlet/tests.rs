@@ -190,13 +190,24 @@ fn small_batches_share_a_wake_up_and_a_large_one_has_its_own() {
 #[test]
 fn a_writer_is_woken_even_if_the_runtime_ends_before() {
     let (inlet, mut queued) = stuck(QUEUE_KIB);
-    let writer = thread::spawn(move || (lines_of(queued.wait()), lines_of(queued.wait()), queued.wait().is_none()));
+    let (tell, told) = std::sync::mpsc::channel();
+    let writer = thread::spawn(move || {
+        while let Some(one) = queued.wait() {
+            tell.send(lines_of(Some(one))).unwrap();
+        }
+    });
+    // From here on the writer waits.
+    inlet.send_blocking(batch(1));
+    assert_eq!(told.recv(), Ok(1));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    // Nothing runs the task that wakes the writer.
+    // Nothing runs the task that wakes the writer. A clone of the inlet that is dropped would wake it too.
+    let streams = inlet.of_streams();
     runtime.block_on(inlet.send(batch(3)));
-    runtime.block_on(inlet.of_streams().send(batch(4)));
-    drop((runtime, inlet));
-    assert_eq!(writer.join().unwrap(), (3, 4, true));
+    runtime.block_on(streams.send(batch(4)));
+    drop(runtime);
+    assert_eq!((told.recv(), told.recv()), (Ok(3), Ok(4)));
+    drop((inlet, streams));
+    writer.join().unwrap();
 }
 
 #[tokio::test]
