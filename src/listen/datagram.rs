@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 use parking_lot::Mutex;
-use socket2::{Socket, Type};
+use socket2::{SockAddr, Socket, Type};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
@@ -179,14 +179,15 @@ fn wake_by_datagram(socket: &Socket) -> io::Result<()> {
     let own = socket.local_addr()?;
     let sender = Socket::new(own.domain(), Type::DGRAM, None)?;
     sender.set_nonblocking(true)?;
-    let to = match own.as_socket() {
-        Some(own) if own.ip().is_unspecified() => {
-            let ip: IpAddr = if own.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-            SocketAddr::new(ip, own.port()).into()
-        }
-        _ => own,
-    };
-    sender.send_to(&[], &to).map(drop)
+    let send = |to: &SockAddr| sender.send_to(&[], to).map(drop);
+    let on_loopback = |ip: IpAddr, port| send(&SocketAddr::new(ip, port).into());
+    match own.as_socket() {
+        Some(own) if own.ip() == Ipv4Addr::UNSPECIFIED => on_loopback(Ipv4Addr::LOCALHOST.into(), own.port()),
+        // `::` without IPv6 on the machine takes IPv4 alone.
+        Some(own) if own.ip() == Ipv6Addr::UNSPECIFIED => on_loopback(Ipv6Addr::LOCALHOST.into(), own.port())
+            .or_else(|_| on_loopback(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), own.port())),
+        _ => send(&own),
+    }
 }
 
 struct Receiver {
