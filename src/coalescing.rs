@@ -20,7 +20,7 @@ const SHARE: Duration = Duration::from_millis(2);
 /// Messages that come together count as so many at most: a burst is no stream.
 const MOST_TOGETHER: u32 = 4;
 /// Above this level there is a stream. Messages that came together do not reach it.
-const STREAM: Duration = Duration::from_millis(2 * MOST_TOGETHER as u64);
+const STREAM: Duration = SHARE.saturating_mul(MOST_TOGETHER);
 /// The highest level. It decides how long after its last message a stream has ended.
 const HIGHEST: Duration = Duration::from_millis(24);
 
@@ -42,7 +42,7 @@ impl StreamMeter {
     }
 
     /// Notes messages that came together. Returns whether they belong to a stream.
-    pub fn note(&mut self, messages: usize, now: Instant) -> bool {
+    pub fn note(&mut self, messages: u64, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at);
         self.at = now;
         self.level = (self.level.saturating_sub(passed) + SHARE * counted(messages)).min(HIGHEST);
@@ -55,8 +55,8 @@ impl StreamMeter {
     }
 }
 
-fn counted(messages: usize) -> u32 {
-    u32::try_from(messages).unwrap_or(u32::MAX).min(MOST_TOGETHER)
+fn counted(messages: u64) -> u32 {
+    messages.min(MOST_TOGETHER.into()) as u32
 }
 
 /// Decides when the runtime sleeps. Clones share the decision.
@@ -112,8 +112,7 @@ impl Coalescing {
     /// Notes a batch whose sender waits for no answer.
     pub fn note_batch(&self, messages: u64, bytes: usize) {
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let messages = counted(usize::try_from(messages).unwrap_or(usize::MAX));
-        self.0.messages.fetch_add(messages, Ordering::Relaxed);
+        self.0.messages.fetch_add(counted(messages), Ordering::Relaxed);
     }
 
     /// Notes a batch whose sender sends on without its answers, up to a window.
@@ -142,7 +141,7 @@ impl Coalescing {
             meter.reset();
             return None;
         }
-        let is_stream = meter.note(messages as usize, now);
+        let is_stream = meter.note(messages.into(), now);
         is_stream.then(|| self.sleep_of_runtime()).filter(|sleep| !sleep.is_zero())
     }
 
@@ -162,7 +161,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// Notes so many messages at each of these milliseconds. Returns the last answer.
-    fn noted(messages: usize, times: impl IntoIterator<Item = u32>) -> bool {
+    fn noted(messages: u64, times: impl IntoIterator<Item = u32>) -> bool {
         let start = Instant::now();
         let mut meter = StreamMeter::new(start);
         times.into_iter().map(|ms| meter.note(messages, start + ms * MS)).last().expect("a time")

@@ -81,15 +81,19 @@ impl System {
 
     /// The program's path and the version that it prints.
     pub fn version(self) -> Option<String> {
-        let (program, flag) = match self {
-            Self::Logferry => (ours(), "--version"),
-            Self::Rsyslog => (rsyslogd(), "-v"),
+        let (mut command, flag) = match self {
+            Self::Logferry => (Command::new(ours()), "--version"),
+            Self::Rsyslog => (Command::new(rsyslogd()), "-v"),
+            Self::SyslogNg => (SyslogNg::find().expect("it was looked for").command(Path::new("/")), "--version"),
             Self::Wire | Self::RsyslogDisk => return None,
-            Self::SyslogNg => return Some("syslog-ng: 3.38 of Debian 12".to_owned()),
         };
-        let said = Command::new(&program).arg(flag).output().expect("it starts").stdout;
+        let said = command.arg(flag).output().expect("it starts").stdout;
         let said = String::from_utf8_lossy(&said).into_owned();
-        Some(format!("{}: {}", program.display(), said.lines().next()?.trim_end_matches(" compiled with:")))
+        Some(format!(
+            "{}: {}",
+            command.get_program().display(),
+            said.lines().next()?.trim_end_matches(" compiled with:")
+        ))
     }
 
     fn command(self, way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path) -> Command {
@@ -183,7 +187,7 @@ fn rsyslog_conf(way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path, disk:
     conf
 }
 
-/// One thread for each connection would need a second CPU, so it reads all of them with its main one.
+/// syslog-ng's defaults, with buffers that do not stop a sender. syslog-ng also parses the messages and writes RFC 5424.
 fn syslog_ng_conf(way: Way, from: SocketAddr, to: &[SocketAddr]) -> String {
     let (ip, port) = (from.ip(), from.port());
     let input = match way {

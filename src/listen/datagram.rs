@@ -101,7 +101,6 @@ pub(super) fn start(
     let now = Instant::now();
     let receiver = Receiver {
         naps: if address.is_udp() { Naps::of_udp(receive_buffer, now) } else { Naps::none(now) },
-        received: 0,
         socket: socket.clone(),
         next: Arc::clone(&next),
         stop: stop.clone(),
@@ -198,8 +197,6 @@ struct Receiver {
     /// The listener's settings: which peers may send, and how many bytes of a datagram are kept.
     rules: watch::Receiver<Arc<Rules>>,
     naps: Naps,
-    /// Datagrams received and not passed on yet.
-    received: usize,
     /// The kernel's count of dropped datagrams when last read; it wraps.
     drops: u32,
     ingest: Ingest,
@@ -236,16 +233,17 @@ impl Receiver {
             match self.receive(&mut headers, MsgFlags::MSG_WAITFORONE) {
                 Ok(mut count) => {
                     self.forget_errors(&mut errors);
+                    let mut received = count;
                     for _ in 1..BATCHES_AT_ONCE {
                         if count < BATCH {
                             break;
                         }
                         // An error comes again at the next blocking read.
                         count = self.receive(&mut headers, MsgFlags::MSG_DONTWAIT).unwrap_or(0);
+                        received += count;
                     }
-                    let received = mem::take(&mut self.received);
                     self.hand_on();
-                    let (is_drained, longest) = (count < BATCH, self.ingest.sleep_of_datagrams());
+                    let (is_drained, longest) = (count < BATCH, self.ingest.coalescing().sleep_of_datagrams());
                     if let Some(nap) = self.naps.after(received, is_drained, longest, Instant::now()) {
                         thread::sleep(nap);
                     }
@@ -370,7 +368,6 @@ impl Receiver {
             rules.notices.notes(notes, self.ingest.peer(), &self.metrics.skipped);
         }
         self.bytes += bytes;
-        self.received += count;
         self.give_up_chunks();
         Ok(count)
     }

@@ -13,6 +13,7 @@ use super::admission::{
     Admission, AdmissionPolicy, Buckets, DEBUG, Gate, Joins, PendingMessages, Quiet, Reassembler, Text,
 };
 use super::passage::{Facts, Passage};
+use crate::coalescing::Coalescing;
 use crate::config::{self, Listen, ListenAddress, Multiline};
 use crate::loops::LoopGuard;
 use crate::metrics::{Metrics, ShapeMetrics};
@@ -198,9 +199,9 @@ impl Ingest {
         self.spool.fullness() >= FULL
     }
 
-    /// How long a thread of datagrams may sleep while more of them queue.
-    pub fn sleep_of_datagrams(&self) -> Duration {
-        self.spool.sleep_of_datagrams()
+    /// See [`Inlet::coalescing`].
+    pub fn coalescing(&self) -> &Coalescing {
+        self.spool.coalescing()
     }
 
     /// How long a sender may be held that cannot wait long; `None`: without limit.
@@ -423,11 +424,6 @@ impl Ingest {
     /// Hands over a batch whose sender waits until the spool has it; see [`Inlet::deliver`].
     pub async fn deliver(&self, batch: Batch, origin: Option<Origin>) -> Receipt {
         self.spool.deliver(batch, origin).await
-    }
-
-    /// See [`Inlet::note_pipelined`].
-    pub fn note_pipelined(&self, messages: u64, bytes: usize) {
-        self.spool.note_pipelined(messages, bytes);
     }
 
     fn take_policy(&mut self) {

@@ -40,7 +40,7 @@ impl Naps {
     /// Call this when `received` datagrams were passed on. `is_drained`: no more are waiting. Returns how long to nap, at most `longest`.
     pub fn after(&mut self, received: usize, is_drained: bool, longest: Duration, now: Instant) -> Option<Duration> {
         self.received += received;
-        let is_stream = self.meter.note(received, now);
+        let is_stream = self.meter.note(received as u64, now);
         if !is_drained {
             return None;
         }

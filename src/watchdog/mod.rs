@@ -1,11 +1,13 @@
 //! The watchdog finds parts of the relay that stand still, and reports them in the log, in `/status` and in `/ready`.
 //!
-//! Its thread looks once a second, so that an idle relay hardly wakes the processor. The thread depends on no part that it watches: it takes only locks that are held for
-//! arithmetic, reads no file on a disk, and reads no state of the runtime while the runtime stands still. Time is counted in
-//! looks, so that a paused process (`docker pause`, a suspended laptop) does not count as one that stood still.
+//! Its thread looks once a second, so that an idle relay hardly wakes the processor. The thread depends on no part that it watches:
+//! it takes only locks that are held for arithmetic, reads no file on a disk, and reads no state of the runtime while the runtime
+//! stands still. Time is counted in looks, so that a paused process (`docker pause`, a suspended laptop) does not count as one that
+//! stood still.
 //!
 //! - the **runtime**: each look asks a task for an answer, and the task counts its answers. While the count does not grow, no request
-//!   is answered, `/live` and `/ready` included: a health check (`logferry health`, Kubernetes) fails by its timeout. systemd gets no keep-alive either.
+//!   is answered, `/live` and `/ready` included: a health check (`logferry health`, Kubernetes) fails by its timeout. systemd gets no
+//!   keep-alive either.
 //! - a **thread** in an uninterruptible wait (`threads`), as behind a disk that hangs.
 //! - a **listener** that cannot accept.
 //! - a **forward** with pending lines of which none is delivered, filtered, rejected or found damaged.

@@ -320,7 +320,7 @@ impl Driver<'_, '_> {
                 biased;
                 receipt = ingest.deliver(batch, origin) => {
                     if pipelines {
-                        ingest.note_pipelined(count.messages, bytes);
+                        ingest.coalescing().note_pipelined(count.messages, bytes);
                     }
                     metrics.received.inc_by(count.messages);
                     metrics.cut.max_frame.inc_by(count.cut);

@@ -33,9 +33,8 @@ use super::ledger::MAX_STREAM;
 use super::probe::Answered;
 use crate::coalescing::Coalescing;
 use crate::metrics::SpoolMetrics;
-use crate::tasks::spawn;
-use queue::{Bell, QueueSender, queue};
 pub(super) use queue::{QueueReceiver, WeakQueueSender};
+use queue::{QueueSender, queue};
 
 /// The memory of all sent batches in the queue, in KiB: of datagrams, and of streams. A batch counts as 1 KiB at least,
 /// which also limits the number of batches.
@@ -67,8 +66,6 @@ pub struct Inlet {
     patience: Option<Duration>,
     fill: Arc<Fill>,
     metrics: SpoolMetrics,
-    /// A task will wake the writer.
-    is_to_wake: Arc<AtomicBool>,
     coalescing: Coalescing,
 }
 
@@ -215,7 +212,6 @@ impl Inlet {
             patience,
             fill,
             metrics,
-            is_to_wake: Arc::default(),
             coalescing: Coalescing::default(),
         };
         (inlet, queued)
@@ -283,14 +279,9 @@ impl Inlet {
         counter.inc();
     }
 
-    /// How long a thread of datagrams may sleep while more of them queue.
-    pub fn sleep_of_datagrams(&self) -> Duration {
-        self.coalescing.sleep_of_datagrams()
-    }
-
-    /// Notes messages whose sender goes on without their answers, so that it does not mind to wait for them a little.
-    pub fn note_pipelined(&self, messages: u64, bytes: usize) {
-        self.coalescing.note_pipelined(messages, bytes);
+    /// How the runtime and threads of datagrams gather messages.
+    pub fn coalescing(&self) -> &Coalescing {
+        &self.coalescing
     }
 
     /// How full the spool is, in percent.
@@ -339,14 +330,11 @@ impl Inlet {
         self.queue.wake();
     }
 
-    /// Wakes the writer for a batch of so many bytes in the queue. For a small one a task does so: it runs behind the tasks
-    /// that are ready now, and these may put more into the queue.
+    /// Wakes the writer for a batch of so many bytes in the queue.
     fn wake_for(&self, bytes: usize) {
-        if bytes >= WAKE_AT_ONCE {
-            self.queue.wake();
-        } else if !self.is_to_wake.swap(true, Ordering::AcqRel) {
-            let wakes = WakesWriter { bell: self.queue.bell(), is_to_wake: self.is_to_wake.clone() };
-            spawn(async move { drop(wakes) });
+        match bytes >= WAKE_AT_ONCE {
+            true => self.queue.wake(),
+            false => self.queue.wake_soon(),
         }
     }
 
@@ -360,7 +348,7 @@ impl Inlet {
     /// Waits for room in the queue. Dropping the future while it waits drops the batch.
     ///
     /// The runtime does not sleep for these batches, because a sender that waits for its answer would send less. See
-    /// [`note_pipelined`](Self::note_pipelined).
+    /// [`Coalescing::note_pipelined`].
     pub async fn deliver(&self, mut batch: Batch, origin: Option<Origin>) -> Receipt {
         let cost = cost(&mut batch, DELIVERY_KIB);
         let permit = self.delivery_budget.clone().acquire_many_owned(cost).await.ok();
@@ -397,20 +385,6 @@ impl Inlet {
             // The writer's thread is gone, which happens only after a panic.
             self.metrics.dropped_error.inc_by(lines);
         }
-    }
-}
-
-/// Wakes the writer when it is dropped, at the latest when the runtime ends.
-struct WakesWriter {
-    bell: Bell,
-    is_to_wake: Arc<AtomicBool>,
-}
-
-impl Drop for WakesWriter {
-    fn drop(&mut self) {
-        // Whoever has relied on this wake-up has queued something before.
-        self.is_to_wake.swap(false, Ordering::AcqRel);
-        self.bell.ring();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The queue to the writer's thread. Putting a batch into it and waking the thread are two steps, because a wake-up costs
 //! more than a small batch: batches that come together share one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 
@@ -8,13 +9,14 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel};
 
 use super::Queued;
+use crate::tasks::spawn;
 
 /// The sending end. The writer ends when the last clone is dropped.
 #[derive(Clone)]
 pub(in crate::spool) struct QueueSender {
     queue: UnboundedSender<Queued>,
     /// The writer notices only when it is awake that a sender is gone. Declared last, and so dropped last.
-    bell: LastBell,
+    bell: RingsAtEnd,
 }
 
 /// A sending end that does not keep the writer from ending.
@@ -35,16 +37,23 @@ pub(in crate::spool) struct QueueReceiver {
 
 /// Wakes the thread that waits, if one does. It does not keep the writer from ending.
 #[derive(Clone, Default)]
-pub(in crate::spool) struct Bell(Arc<OnceLock<Thread>>);
+struct Bell(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    waiting: OnceLock<Thread>,
+    /// A task will ring.
+    rings_soon: AtomicBool,
+}
 
 /// Rings when it is dropped.
 #[derive(Clone)]
-struct LastBell(Bell);
+struct RingsAtEnd(Bell);
 
 pub(in crate::spool) fn queue() -> (QueueSender, QueueReceiver) {
     let (sender, receiver) = unbounded_channel();
     let bell = Bell::default();
-    (QueueSender { queue: sender, bell: LastBell(bell.clone()) }, QueueReceiver { queue: receiver, bell })
+    (QueueSender { queue: sender, bell: RingsAtEnd(bell.clone()) }, QueueReceiver { queue: receiver, bell })
 }
 
 impl QueueSender {
@@ -64,9 +73,19 @@ impl QueueSender {
         self.bell.0.ring();
     }
 
-    /// The bell alone.
-    pub fn bell(&self) -> Bell {
-        self.bell.0.clone()
+    /// Wakes the writer behind the tasks that are ready now: these may put more into the queue. At the latest, the end of the
+    /// runtime wakes it.
+    pub fn wake_soon(&self) {
+        let bell = &self.bell.0;
+        if !bell.0.rings_soon.swap(true, Ordering::AcqRel) {
+            let rings = RingsAtEnd(bell.clone());
+            spawn(async move { drop(rings) });
+        }
+    }
+
+    #[cfg(test)]
+    pub fn wakes_soon(&self) -> bool {
+        self.bell.0.0.rings_soon.load(Ordering::Relaxed)
     }
 
     pub fn downgrade(&self) -> WeakQueueSender {
@@ -77,14 +96,14 @@ impl QueueSender {
 impl WeakQueueSender {
     /// `None`: all senders are dropped.
     pub fn upgrade(&self) -> Option<QueueSender> {
-        Some(QueueSender { queue: self.queue.upgrade()?, bell: LastBell(self.bell.clone()) })
+        Some(QueueSender { queue: self.queue.upgrade()?, bell: RingsAtEnd(self.bell.clone()) })
     }
 }
 
 impl QueueReceiver {
     /// Waits for the next entry. `None`: all senders are dropped, and the queue is empty. Only one thread may call this.
     pub fn wait(&mut self) -> Option<Queued> {
-        self.bell.0.get_or_init(thread::current);
+        self.bell.0.waiting.get_or_init(thread::current);
         loop {
             match self.queue.try_recv() {
                 Ok(queued) => return Some(queued),
@@ -111,14 +130,16 @@ impl QueueReceiver {
 }
 
 impl Bell {
-    pub fn ring(&self) {
-        if let Some(waiting) = self.0.get() {
+    fn ring(&self) {
+        // Whoever relies on this wake-up has queued something before.
+        self.0.rings_soon.swap(false, Ordering::AcqRel);
+        if let Some(waiting) = self.0.waiting.get() {
             waiting.unpark();
         }
     }
 }
 
-impl Drop for LastBell {
+impl Drop for RingsAtEnd {
     fn drop(&mut self) {
         self.0.ring();
     }

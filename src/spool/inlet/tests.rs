@@ -174,7 +174,7 @@ async fn shutdown_walks_the_way_a_message_walks() {
 fn small_batches_share_a_wake_up_and_a_large_one_has_its_own() {
     let (inlet, _queued) = stuck(QUEUE_KIB);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let is_to_wake = || inlet.is_to_wake.load(Ordering::Relaxed);
+    let is_to_wake = || inlet.queue.wakes_soon();
     runtime.block_on(async {
         inlet.send(batch(1)).await;
         assert!(is_to_wake(), "a task does so");
